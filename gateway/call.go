@@ -1,0 +1,223 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/trace"
+	"go.uber.org/zap"
+
+	"github.com/caddy-klavi/caddy-klavi/klavi"
+)
+
+// CallError says why a call to Klavi brought no answer. Its text is safe to log.
+type CallError struct {
+	// Unsent is true where Klavi cannot have seen the request.
+	Unsent bool
+	// Timeout is true where klavi_timeout ran out.
+	Timeout bool
+
+	err error
+}
+
+func (e *CallError) Error() string {
+	switch {
+	case e.Timeout:
+		return "klavi did not answer in time"
+	case e.Unsent:
+		return fmt.Sprintf("klavi cannot be reached: %v", e.err)
+	default:
+		// net/http quotes what it could not read, which may be anything.
+		return "the connection to klavi broke before it had answered"
+	}
+}
+
+func (e *CallError) Unwrap() error { return e.err }
+
+// NewRequest returns a request to path, which is escaped and relative to the
+// account's base URL.
+func (a *Account) NewRequest(ctx context.Context, method, path string, body []byte) (*http.Request, error) {
+	return a.client.NewRequest(ctx, method, path, body)
+}
+
+// Base returns the address of the account's API, without a slash at its end. It
+// is not to be changed.
+func (a *Account) Base() *url.URL { return a.client.Base }
+
+// SendWithLinkToken sends req with a link token of Klavi's.
+func (a *Account) SendWithLinkToken(req *http.Request, token string) (*http.Response, error) {
+	req.Header["Authorization"] = []string{"Bearer " + token}
+	return a.client.Transport.RoundTrip(req)
+}
+
+// SendAuthorized sends req with the access token. It goes on a copy, so that
+// nothing that still holds req can see it. When Klavi answers 401 the token is
+// given up, and the request sent once more if its body can be had again
+// (GetBody). The error is a *klavi.LoginError, a *CallError, or that of the
+// request's context.
+func (a *Account) SendAuthorized(req *http.Request) (*http.Response, error) {
+	token, err := a.token(req.Context())
+	if err != nil {
+		closeBody(req)
+		return nil, err
+	}
+	res, err := a.client.Transport.RoundTrip(authorized(req, token))
+	if err != nil || res.StatusCode != http.StatusUnauthorized {
+		return res, err
+	}
+	a.shared.tokens.Refused(token)
+	if req.Body != nil && req.Body != http.NoBody && req.GetBody == nil {
+		return res, nil
+	}
+	fresh, err := a.token(req.Context())
+	if err == nil && fresh == token {
+		return res, nil // refused while fresh: another login would not help
+	}
+	drain(res)
+	if err != nil {
+		return nil, err
+	}
+	again := authorized(req, fresh)
+	if req.GetBody != nil {
+		if again.Body, err = req.GetBody(); err != nil {
+			return nil, fmt.Errorf("sending the body again: %w", err)
+		}
+	}
+	return a.client.Transport.RoundTrip(again)
+}
+
+// IsAccessToken reports whether token is the access token in use.
+func (a *Account) IsAccessToken(token string) bool {
+	current := a.shared.tokens.Current()
+	return current != nil && current.Value() == token
+}
+
+func (a *Account) token(ctx context.Context) (*klavi.Token, error) {
+	return a.shared.tokens.Get(ctx, a.logIn, a.refreshAhead(), a.klaviTimeout())
+}
+
+func (a *Account) login(ctx context.Context) (string, time.Duration, error) {
+	value, lifetime, err := a.client.Login(ctx)
+	if err != nil {
+		countLogin(a.name, "failed")
+		a.logger.Error("logging in to klavi failed", zap.Error(err))
+		return "", 0, err
+	}
+	countLogin(a.name, "ok")
+	a.logger.Debug("logged in to klavi", zap.Duration("lifetime", lifetime))
+	return value, lifetime, nil
+}
+
+// authorized returns a copy of req with the token as its only Authorization.
+func authorized(req *http.Request, token *klavi.Token) *http.Request {
+	out := *req
+	out.Header = req.Header.Clone()
+	out.Header["Authorization"] = []string{token.Header()}
+	return &out
+}
+
+// callTransport is the last step of every call to Klavi.
+type callTransport struct{ account *Account }
+
+// RoundTrip makes one call, bounded by klavi_timeout up to the last byte of the
+// answer.
+func (t callTransport) RoundTrip(req *http.Request) (*http.Response, error) {
+	a := t.account
+	endpoint := a.endpoint(req)
+	ctx, cancel := context.WithTimeout(callContext{req.Context()}, a.klaviTimeout())
+	ctx, span := startSpan(ctx, req.Context(), "klavi "+endpoint, attribute.String("klavi.account", a.name))
+	began := time.Now()
+
+	res, err := a.transport.RoundTrip(req.WithContext(ctx))
+	if err != nil {
+		err = callError(req.Context(), ctx, err)
+		countCall(a.name, endpoint, "error", time.Since(began))
+		endSpan(span, 0)
+		cancel()
+		return nil, err
+	}
+	countCall(a.name, endpoint, statusClass(res.StatusCode), time.Since(began))
+	endSpan(span, res.StatusCode)
+	res.Body = &answerBody{ReadCloser: res.Body, cancel: cancel}
+	return res, nil
+}
+
+// endpoint names what is called for metrics and traces: never an id.
+func (a *Account) endpoint(req *http.Request) string {
+	path := strings.TrimPrefix(req.URL.EscapedPath(), a.client.Base.Path)
+	if e, ok := klavi.Find(req.Method, path); ok {
+		return e.Method + " " + e.Path
+	}
+	return "other"
+}
+
+func callError(caller, call context.Context, err error) error {
+	if caller.Err() != nil {
+		return caller.Err()
+	}
+	var dial reverseproxy.DialError
+	return &CallError{
+		Timeout: errors.Is(call.Err(), context.DeadlineExceeded),
+		Unsent:  errors.As(err, &dial),
+		err:     err,
+	}
+}
+
+// callContext is a context without values. A proxy that ran earlier for the
+// same request (forward_auth is one) leaves the address that it dialed in its
+// context, and Caddy's transport would dial that instead of Klavi's.
+type callContext struct{ context.Context }
+
+// Value returns nil.
+func (callContext) Value(any) any { return nil }
+
+// answerBody ends the call when its answer has been read.
+type answerBody struct {
+	io.ReadCloser
+	cancel context.CancelFunc
+}
+
+func (b *answerBody) Close() error {
+	err := b.ReadCloser.Close()
+	b.cancel()
+	return err
+}
+
+// startSpan begins a span below the one of the request, if that is traced.
+func startSpan(ctx, request context.Context, name string, attrs ...attribute.KeyValue) (context.Context, trace.Span) {
+	parent := trace.SpanFromContext(request)
+	if !parent.IsRecording() {
+		return ctx, parent // which records nothing, and is not ended here
+	}
+	return parent.TracerProvider().Tracer("github.com/caddy-klavi/caddy-klavi").
+		Start(trace.ContextWithSpan(ctx, parent), name, trace.WithSpanKind(trace.SpanKindClient), trace.WithAttributes(attrs...))
+}
+
+func endSpan(span trace.Span, status int) {
+	if !span.IsRecording() {
+		return
+	}
+	span.SetAttributes(attribute.Int("http.response.status_code", status))
+	span.End()
+}
+
+// drain reads what is left of an answer that nobody wants, so that its
+// connection can be used again.
+func drain(res *http.Response) {
+	_, _ = io.CopyN(io.Discard, res.Body, 64<<10)
+	_ = res.Body.Close()
+}
+
+func closeBody(req *http.Request) {
+	if req.Body != nil {
+		_ = req.Body.Close()
+	}
+}

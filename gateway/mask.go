@@ -1,0 +1,368 @@
+package gateway
+
+import (
+	"bytes"
+
+	"go.uber.org/zap/buffer"
+)
+
+// Mask returns text without the secrets and tax ids that klavi traffic is made
+// of: CPF and CNPJ, bearer tokens, JWTs, sealed link tokens, the query
+// parameter v of a linkURL, and the string values of the JSON keys in
+// [maskedKeys]. Each is replaced by ***. What begins with a brace or a bracket
+// is taken for JSON and stays valid JSON: there, a number that is a tax id
+// becomes 0.
+//
+// Text in which nothing is found is returned as it is, not copied; text itself
+// is never changed.
+func Mask(text []byte) []byte {
+	masked := maskToBuffer(text)
+	if masked == nil {
+		return text
+	}
+	defer masked.Free()
+	return bytes.Clone(masked.Bytes())
+}
+
+// maskToBuffer returns a pooled buffer with the masked text, or nil if nothing
+// in the text is to be masked.
+func maskToBuffer(text []byte) *buffer.Buffer {
+	m := masker{b: text, lineStart: len(text) - len(bytes.TrimLeft(text, " \t\r\n")), numberEnd: -1}
+	m.run()
+	if m.out != nil {
+		m.out.AppendBytes(text[m.copied:])
+	}
+	return m.out
+}
+
+// masker reads a text once from left to right. It knows no more of JSON than it
+// needs: whether it stands inside a string, where everything is text, or
+// outside, where a tax id can only be a whole number.
+type masker struct {
+	b         []byte
+	lineStart int // index of the first byte that is not white space
+
+	out    *buffer.Buffer // nil until something was replaced
+	copied int            // b up to here is in out already
+
+	depth    int  // open braces and brackets; 0 is plain text
+	inString bool // inside a JSON string; only meaningful when depth > 0
+
+	numberEnd int // end of the last whole number that was kept; what follows its point is a fraction
+	noJWT     int // no JWT starts before this index
+}
+
+func (m *masker) run() {
+	for i := 0; i < len(m.b); {
+		switch c := m.b[i]; maskClass[c] {
+		case maskPlain:
+			i++
+		case maskDigit, maskLetter:
+			i = m.bareWord(i)
+		case maskQuote:
+			i = m.quote(i, 0)
+		case maskBackslash:
+			i = m.backslash(i)
+		case maskPercent:
+			i = m.percent(i)
+		case maskBracket:
+			m.bracket(i)
+			i++
+		}
+	}
+}
+
+// replace puts with in the place of b[from:to].
+func (m *masker) replace(from, to int, with string) {
+	if m.out == nil {
+		m.out = maskPool.Get()
+	}
+	m.out.AppendBytes(m.b[m.copied:from])
+	m.out.AppendString(with)
+	m.copied = to
+}
+
+// bracket follows the structure of JSON, which begins with the line or, in a
+// console line, with an object.
+func (m *masker) bracket(i int) {
+	c := m.b[i]
+	opens := c == '{' || c == '['
+	switch {
+	case m.depth > 0:
+		if m.inString {
+			return
+		}
+		if opens {
+			m.depth++
+		} else {
+			m.depth--
+		}
+	case opens && i == m.lineStart:
+		m.depth, m.inString = 1, false
+	case c == '{':
+		if next := m.skipSpace(i + 1); next < len(m.b) && m.b[next] == '"' {
+			m.depth, m.inString = 1, false
+		}
+	}
+}
+
+// quote handles the quotation mark at i, which has so many backslashes before
+// it.
+func (m *masker) quote(i, backslashes int) int {
+	opening := true
+	if m.depth > 0 && backslashes%2 == 0 {
+		m.inString = !m.inString
+		opening = m.inString
+	}
+	if opening {
+		if end, ok := m.keyedSecret(i, backslashes); ok {
+			return end
+		}
+	}
+	return i + 1
+}
+
+// bareWord handles a word that no escape sequence precedes.
+func (m *masker) bareWord(i int) int {
+	if m.depth > 0 && !m.inString {
+		return m.number(i)
+	}
+	var before byte
+	if i > 0 {
+		before = m.b[i-1]
+	}
+	end, _ := m.word(i, before)
+	return end
+}
+
+// number handles what stands outside the strings of JSON.
+func (m *masker) number(i int) int {
+	end := m.wordEnd(i)
+	switch string(m.b[i:end]) {
+	case "true", "false", "null":
+		return end
+	}
+	if maskClass[m.b[i]] != maskDigit {
+		// A word outside a string: this was not JSON after all.
+		m.depth = 0
+		return m.bareWord(i)
+	}
+	token := end
+	for token < len(m.b) && (isWordByte(m.b[token]) || m.b[token] == '.' || m.b[token] == '-' || m.b[token] == '+') {
+		token++
+	}
+	id, ok := m.taxID(i, end)
+	switch {
+	case !ok || id.letters:
+		return token
+	case id.punctuated:
+		m.replace(i, id.end, "***")
+		return id.end
+	case token == end && id.checked:
+		m.replace(i, end, "0")
+	}
+	return token
+}
+
+// backslash handles a run of backslashes and what it escapes. A letter after an
+// odd number of them is part of an escape sequence; after an even number it may
+// be one of JSON within a string, or a plain letter.
+func (m *masker) backslash(i int) int {
+	next := i
+	for next < len(m.b) && m.b[next] == '\\' {
+		next++
+	}
+	if next == len(m.b) {
+		return next
+	}
+	count := next - i
+	if m.b[next] == '"' {
+		return m.quote(next, count)
+	}
+	char, size := m.decode(next - 1)
+	after := next - 1 + size
+	if size == 1 { // not an escape sequence of JSON
+		char, after = '\\', next
+	}
+	end, ok := m.word(after, char)
+	if !ok && count%2 == 0 && after != next {
+		if plain, found := m.word(next, '\\'); found {
+			return plain
+		}
+	}
+	return end
+}
+
+// percent handles a percent sign: it may begin an escape, of one or more
+// levels, or stand for itself.
+func (m *masker) percent(i int) int {
+	var starts [maskMaxEscapes + 1]int
+	levels := 0
+	for p := i + 1; levels < len(starts); p += 2 {
+		starts[levels] = p
+		levels++
+		if _, ok := m.hexByte(p); !ok || (levels > 1 && string(m.b[p-2:p]) != "25") {
+			break
+		}
+	}
+	// The deepest reading comes first, since it is the one that the last reader
+	// will see.
+	deepest := -1
+	for level := levels - 1; level >= 0; level-- {
+		start := starts[level]
+		before := byte('%')
+		if level > 0 {
+			before, _ = m.hexByte(start - 2)
+		}
+		end, ok := m.word(start, before)
+		if ok {
+			return end
+		}
+		if deepest < 0 {
+			deepest = end
+		}
+	}
+	return deepest
+}
+
+// word handles the word at i, if there is one, and reports where it ends and
+// whether something was replaced. Before is the character before it, decoded.
+func (m *masker) word(i int, before byte) (end int, replaced bool) {
+	end = m.wordEnd(i)
+	if end == i {
+		return end, false
+	}
+	if to, ok := m.token(i, end, before); ok {
+		return to, true
+	}
+	fraction := before == '.' && m.numberEnd == i-1
+	if id, ok := m.taxID(i, end); ok && (id.dotted || !fraction) {
+		m.replace(i, id.end, "***")
+		return id.end, true
+	}
+	if before != '.' && m.allDigits(i, end) {
+		m.numberEnd = end
+	}
+	return end, false
+}
+
+// wordEnd returns where the run of ASCII letters and digits that begins at i
+// ends.
+func (m *masker) wordEnd(i int) int {
+	for i < len(m.b) && isWordByte(m.b[i]) {
+		i++
+	}
+	return i
+}
+
+func (m *masker) allDigits(from, to int) bool {
+	for _, c := range m.b[from:to] {
+		if maskClass[c] != maskDigit {
+			return false
+		}
+	}
+	return true
+}
+
+// decode returns the character at i and how many bytes it takes: plain,
+// percent-encoded (%2F, %252F) or escaped as in JSON strings (\/, \u0026). What
+// is not a complete escape is one byte that stands for itself.
+func (m *masker) decode(i int) (char byte, size int) {
+	if i >= len(m.b) {
+		return 0, 0
+	}
+	switch m.b[i] {
+	case '%':
+		char, ok := m.hexByte(i + 1)
+		p := i + 3
+		for range maskMaxEscapes - 1 {
+			inner, innerOK := m.hexByte(p)
+			if char != '%' || !innerOK {
+				break
+			}
+			char, p = inner, p+2
+		}
+		if ok {
+			return char, p - i
+		}
+	case '\\':
+		p := i + 1
+		for p < len(m.b) && m.b[p] == '\\' && p-i < 1<<maskMaxEscapes {
+			p++
+		}
+		if p == len(m.b) {
+			break
+		}
+		switch m.b[p] {
+		case '/':
+			return '/', p + 1 - i
+		case 'b', 'f', 'n', 'r', 't':
+			return ' ', p + 1 - i
+		case 'u':
+			high, highOK := m.hexByte(p + 1)
+			char, ok := m.hexByte(p + 3)
+			if highOK && ok {
+				if high != 0 {
+					char = 0 // beyond what is compared here
+				}
+				return char, p + 5 - i
+			}
+		}
+	}
+	return m.b[i], 1
+}
+
+// hexByte reads two hexadecimal digits.
+func (m *masker) hexByte(i int) (byte, bool) {
+	if i+2 > len(m.b) {
+		return 0, false
+	}
+	high, ok1 := unhex(m.b[i])
+	low, ok2 := unhex(m.b[i+1])
+	return high<<4 | low, ok1 && ok2
+}
+
+func unhex(c byte) (byte, bool) {
+	switch {
+	case '0' <= c && c <= '9':
+		return c - '0', true
+	case 'a' <= c|0x20 && c|0x20 <= 'f':
+		return c | 0x20 - 'a' + 10, true
+	}
+	return 0, false
+}
+
+func isWordByte(c byte) bool {
+	return maskClass[c]-maskDigit <= maskLetter-maskDigit
+}
+
+// What a byte can begin.
+const (
+	maskPlain uint8 = iota
+	maskDigit
+	maskLetter
+	maskQuote
+	maskBackslash
+	maskPercent
+	maskBracket
+)
+
+// maskMaxEscapes bounds how deeply nested escapes are followed, so that no text
+// takes more than linear time.
+const maskMaxEscapes = 4
+
+var maskClass = func() (class [256]uint8) {
+	for c := '0'; c <= '9'; c++ {
+		class[c] = maskDigit
+	}
+	for c := 'a'; c <= 'z'; c++ {
+		class[c], class[c-'a'+'A'] = maskLetter, maskLetter
+	}
+	for _, c := range "{}[]" {
+		class[c] = maskBracket
+	}
+	class['"'], class['\\'], class['%'] = maskQuote, maskBackslash, maskPercent
+	return class
+}()
+
+var maskPool = buffer.NewPool()
