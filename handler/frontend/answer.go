@@ -1,0 +1,166 @@
+package frontend
+
+import (
+	"context"
+	"errors"
+	"io"
+	"mime"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/caddy-klavi/caddy-klavi/gateway"
+	"github.com/caddy-klavi/caddy-klavi/handler/problem"
+	"github.com/caddy-klavi/caddy-klavi/klavi"
+)
+
+const (
+	// maxBody is far more than the fields of a body can hold.
+	maxBody = 64 << 10
+
+	// statusClientGone is what access logs show where nobody waited for an answer.
+	statusClientGone = 499
+
+	maxRetryAfter = 3600
+)
+
+// readJSON returns the body of a POST request.
+func readJSON(w http.ResponseWriter, r *http.Request) ([]byte, error) {
+	if err := checkContentType(r.Header); err != nil {
+		return nil, err
+	}
+	if r.ContentLength > maxBody {
+		return nil, tooLarge()
+	}
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
+	var large *http.MaxBytesError
+	if errors.As(err, &large) {
+		return nil, tooLarge()
+	}
+	if err != nil {
+		return nil, problem.New(problem.InvalidRequest, "The body ended too early.")
+	}
+	return body, nil
+}
+
+func tooLarge() error {
+	return problem.New(problem.TooLarge, "A body can have 64 KiB.")
+}
+
+func checkContentType(h http.Header) error {
+	types := h["Content-Type"]
+	if len(types) != 1 {
+		return problem.New(problem.UnsupportedMediaType, "Send one Content-Type: application/json.")
+	}
+	mediaType, params, err := mime.ParseMediaType(types[0])
+	charset, hasCharset := params["charset"]
+	if err != nil || mediaType != "application/json" || hasCharset && !strings.EqualFold(charset, "utf-8") ||
+		len(params) > 1 || len(params) == 1 && !hasCharset {
+		return problem.New(problem.UnsupportedMediaType, "Send Content-Type: application/json.")
+	}
+	for _, encoding := range h["Content-Encoding"] {
+		if !strings.EqualFold(encoding, "identity") {
+			return problem.New(problem.UnsupportedMediaType, "Send the body without a Content-Encoding.")
+		}
+	}
+	return nil
+}
+
+func jsonAnswer(status int, body []byte) *gateway.Answer {
+	return &gateway.Answer{
+		Status: status,
+		Header: http.Header{
+			"Content-Type":           {"application/json"},
+			"Cache-Control":          {"no-store"},
+			"X-Content-Type-Options": {"nosniff"},
+		},
+		Body: body,
+	}
+}
+
+// writeAnswer answers with what may have answered others before.
+func writeAnswer(w http.ResponseWriter, answer *gateway.Answer) {
+	h := w.Header()
+	for name, values := range answer.Header {
+		// A copy: Caddy's header handler edits values in place.
+		h[name] = slices.Clone(values)
+	}
+	h["Content-Length"] = []string{strconv.Itoa(len(answer.Body))}
+	w.WriteHeader(answer.Status)
+	_, _ = w.Write(answer.Body)
+}
+
+// callFailed is the problem of a call that brought no answer.
+func (f *Frontend) callFailed(ctx context.Context, endpoint string, err error) error {
+	if ctx.Err() != nil {
+		return err // the browser is gone
+	}
+	f.logger.Warn("calling klavi failed", zap.String("endpoint", endpoint), zap.Error(err))
+	return problem.FromCall(err)
+}
+
+// readAnswer returns the body of an answer that is known to be small, and closes it.
+func (f *Frontend) readAnswer(res *http.Response, endpoint string) ([]byte, error) {
+	body, err := klavi.ReadSmall(res)
+	if err != nil && errors.Unwrap(err) == nil { // it was read, and is too large
+		return nil, f.nonsense(endpoint, err)
+	}
+	if err != nil {
+		return nil, f.brokeOff(endpoint, err)
+	}
+	return body, nil
+}
+
+// brokeOff is the problem of an answer whose body did not come to its end.
+func (f *Frontend) brokeOff(endpoint string, err error) *problem.Problem {
+	broken := &gateway.CallError{Timeout: errors.Is(err, context.DeadlineExceeded)}
+	f.logger.Warn("klavi's answer broke off", zap.String("endpoint", endpoint), zap.Bool("timeout", broken.Timeout))
+	return problem.FromCall(broken)
+}
+
+// answerProblem is the problem of an answer that is not a success. It closes the
+// answer.
+func (f *Frontend) answerProblem(res *http.Response, endpoint string) *problem.Problem {
+	body, err := klavi.ReadSmall(res)
+	if err != nil {
+		body = nil // the status says enough
+	}
+	if res.StatusCode < http.StatusBadRequest {
+		return f.nonsense(endpoint, errors.New("the answer has status "+strconv.Itoa(res.StatusCode)))
+	}
+	answer := klavi.ParseError(res.StatusCode, body)
+	f.logger.Warn("klavi refused a request", zap.String("endpoint", endpoint), zap.Error(answer))
+	p := problem.FromAnswer(answer)
+	if seconds, ok := retryAfter(res.Header); ok && p.RetryAfter > 0 {
+		p.RetryAfter = time.Duration(seconds) * time.Second
+	}
+	return p
+}
+
+// scopedProblem is answerProblem for what was sent with a link token: a 401 is
+// about the link then.
+func (f *Frontend) scopedProblem(res *http.Response, endpoint string) error {
+	p := f.answerProblem(res, endpoint)
+	if res.StatusCode == http.StatusUnauthorized {
+		expired := linkExpired()
+		expired.Code, expired.Message = p.Code, p.Message
+		return expired
+	}
+	return p
+}
+
+// nonsense is the problem of an answer that cannot be used.
+func (f *Frontend) nonsense(endpoint string, err error) *problem.Problem {
+	f.logger.Error("klavi's answer cannot be used", zap.String("endpoint", endpoint), zap.Error(err))
+	return problem.New(problem.KlaviNonsense, "Klavi answered with something else than it documents.")
+}
+
+// retryAfter reads the form in seconds; the form with a date is not worth a clock.
+func retryAfter(h http.Header) (int, bool) {
+	seconds, err := strconv.Atoi(h.Get("Retry-After"))
+	return min(seconds, maxRetryAfter), err == nil && seconds > 0
+}
