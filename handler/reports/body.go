@@ -1,0 +1,260 @@
+package reports
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+const (
+	// A body up to this size stays in memory.
+	maxInMemory = 1 << 20
+	// The first piece of memory for a body; each next one is four times as large.
+	firstPiece = 16 << 10
+)
+
+var (
+	errTooLarge = errors.New("the body is larger than max_body")
+	errTooSlow  = errors.New("the body did not arrive in time")
+	errSpool    = errors.New("the body cannot be written to a temporary file")
+	errCut      = errors.New("the body is not as long as announced")
+)
+
+// body is a request's body that has arrived: in memory, or in a file without a
+// name. It is given up when the last of its owners has released it.
+type body struct {
+	data []byte
+	file *os.File
+	size int64
+	// identity is the same for the same body: its signature, or its digest if
+	// it came without one.
+	identity [sha256.Size]byte
+
+	memory, spool share
+	unlinked      bool
+
+	mu     sync.Mutex
+	owners int
+
+	hashed sync.Once
+	digest string
+}
+
+// intake is how a body arrives.
+type intake struct {
+	source    io.Reader
+	announced int64 // -1: unknown
+	max       int64
+	until     time.Time
+	patience  patience
+	limits    limits
+	lane      lane
+	check     io.Writer // gets the body as it arrives
+}
+
+// receive reads a body to its end. Its caller owns it.
+func (in *intake) receive(ctx context.Context) (*body, error) {
+	b := &body{
+		memory: share{room: in.limits.memory, lane: in.lane},
+		spool:  share{room: in.limits.spool, lane: in.lane},
+		owners: 1,
+	}
+	if err := in.read(ctx, b); err != nil {
+		b.release()
+		return nil, err
+	}
+	return b, nil
+}
+
+func (in *intake) read(ctx context.Context, b *body) error {
+	// A full buffer may hold the whole body: one byte more tells, before room
+	// is asked for.
+	var probe [1]byte
+	for {
+		into := b.data[len(b.data):cap(b.data)]
+		if len(into) == 0 {
+			into = probe[:]
+		}
+		n, err := in.source.Read(into)
+		b.size += int64(n)
+		if b.size > in.max {
+			return errTooLarge
+		}
+		if in.announced >= 0 && b.size > in.announced {
+			return errCut
+		}
+		_, _ = in.check.Write(into[:n])
+		if n > 0 && len(b.data) == cap(b.data) {
+			if err := in.makeRoom(ctx, b); err != nil {
+				return err
+			}
+			b.data = append(b.data, probe[0])
+		} else {
+			b.data = b.data[:len(b.data)+n]
+		}
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			return readError(err)
+		}
+		if time.Now().After(in.until) {
+			return errTooSlow
+		}
+	}
+	if b.size < in.announced {
+		return errCut
+	}
+	if b.file == nil {
+		return nil
+	}
+	if err := b.flush(ctx, &in.patience); err != nil {
+		return err
+	}
+	b.data = nil
+	b.memory.release()
+	return nil
+}
+
+// makeRoom makes the full buffer of b larger, or empties it into a file.
+func (in *intake) makeRoom(ctx context.Context, b *body) error {
+	has := int64(cap(b.data))
+	if has < in.limits.inMemory {
+		want := min(max(firstPiece, 4*has), in.limits.inMemory)
+		if in.announced >= 0 {
+			want = min(want, in.announced)
+		}
+		if err := b.memory.grow(ctx, want-has, &in.patience); err != nil {
+			return err
+		}
+		larger := make([]byte, len(b.data), want)
+		copy(larger, b.data)
+		b.data = larger
+		return nil
+	}
+	if b.file == nil {
+		if err := b.open(in.limits.spoolDir); err != nil {
+			return err
+		}
+	}
+	return b.flush(ctx, &in.patience)
+}
+
+func (b *body) open(dir string) error {
+	file, err := os.CreateTemp(dir, "klavi-report-*")
+	if err != nil {
+		return fmt.Errorf("%w: %w", errSpool, err)
+	}
+	b.file = file
+	b.unlinked = os.Remove(file.Name()) == nil
+	return nil
+}
+
+// flush empties the buffer into the file.
+func (b *body) flush(ctx context.Context, p *patience) error {
+	if err := b.spool.grow(ctx, int64(len(b.data)), p); err != nil {
+		return err
+	}
+	if _, err := b.file.Write(b.data); err != nil {
+		return fmt.Errorf("%w: %w", errSpool, err)
+	}
+	b.data = b.data[:0]
+	return nil
+}
+
+func readError(err error) error {
+	var tooLarge *http.MaxBytesError
+	switch {
+	case errors.As(err, &tooLarge):
+		return errTooLarge
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return errTooSlow
+	case errors.Is(err, io.ErrUnexpectedEOF):
+		return errCut
+	default:
+		return err
+	}
+}
+
+// retain makes the caller one more owner. It is false if b has been given up.
+func (b *body) retain() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.owners == 0 {
+		return false
+	}
+	b.owners++
+	return true
+}
+
+func (b *body) release() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.owners--; b.owners > 0 {
+		return
+	}
+	if b.file != nil {
+		_ = b.file.Close()
+		if !b.unlinked {
+			_ = os.Remove(b.file.Name())
+		}
+	}
+	b.memory.release()
+	b.spool.release()
+}
+
+// sha256 returns the digest in hexadecimal digits. Most reports never need it,
+// and their signature has been computed already.
+func (b *body) sha256() string {
+	b.hashed.Do(func() {
+		hash := sha256.New()
+		if _, err := io.Copy(hash, b.reader()); err == nil {
+			b.digest = hex.EncodeToString(hash.Sum(nil))
+		}
+	})
+	return b.digest
+}
+
+// whole returns a reader for the envelope: a buffer, where the body is in memory.
+func (b *body) whole() io.Reader {
+	if b.file == nil {
+		return bytes.NewBuffer(b.data)
+	}
+	return io.NewSectionReader(b.file, 0, b.size)
+}
+
+// reader returns a reader that begins at the first byte.
+func (b *body) reader() io.ReadCloser {
+	if b.file == nil {
+		return &bodyReader{r: bytes.NewReader(b.data)}
+	}
+	return &bodyReader{r: io.NewSectionReader(b.file, 0, b.size)}
+}
+
+// bodyReader ends with an error when it has been closed, so that nobody takes
+// the rest of a body for a body.
+type bodyReader struct {
+	r      io.Reader
+	closed atomic.Bool
+}
+
+func (br *bodyReader) Read(p []byte) (int, error) {
+	if br.closed.Load() {
+		return 0, http.ErrBodyReadAfterClose
+	}
+	return br.r.Read(p)
+}
+
+func (br *bodyReader) Close() error {
+	br.closed.Store(true)
+	return nil
+}

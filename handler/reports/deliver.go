@@ -1,0 +1,219 @@
+package reports
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/trace"
+	"go.uber.org/zap"
+
+	"github.com/caddy-klavi/caddy-klavi/gateway"
+	"github.com/caddy-klavi/caddy-klavi/handler/problem"
+	"github.com/caddy-klavi/caddy-klavi/klavi"
+)
+
+// dispatch finds the routes of a signed report and delivers it to each. It
+// returns nil once all have accepted it.
+func (h *Reports) dispatch(r *http.Request, rep *report) *problem.Problem {
+	routes, reason := h.routesOf(rep)
+	if len(routes) == 0 {
+		h.account.CountReport("", "unroutable")
+		h.logger.Error("signed report has no route", append(rep.fields(), zap.String("reason", reason))...)
+		return problem.New(problem.NotFound, "No route takes this report: "+reason+".")
+	}
+	// Klavi's connection may break: what has begun is finished all the same.
+	// The context of the request has values that belong to the request alone.
+	ctx := trace.ContextWithSpan(context.Background(), trace.SpanFromContext(r.Context()))
+	ctx, cancel := context.WithTimeout(ctx, h.limits.delivery)
+	defer cancel()
+
+	failures := make([]error, len(routes))
+	var wg sync.WaitGroup
+	for i, route := range routes {
+		wg.Go(func() { failures[i] = h.deliver(ctx, route, rep) })
+	}
+	wg.Wait()
+	return notAccepted(errors.Join(failures...))
+}
+
+// routesOf reads the envelope and chooses the routes. It returns none with the
+// reason for that.
+func (h *Reports) routesOf(rep *report) ([]*Route, string) {
+	if rep.encoding != "" {
+		return nil, "its body has a Content-Encoding"
+	}
+	envelope, err := klavi.ReadEnvelope(rep.body.whole())
+	if unreadable, ok := errors.AsType[*klavi.EnvelopeError](err); ok {
+		return nil, unreadable.Reason
+	}
+	if err != nil {
+		return nil, "its body cannot be read back"
+	}
+	rep.envelope = envelope
+	if envelope.Report != nil {
+		if route := h.table.route(envelope.Report.Type); route != nil {
+			return []*Route{route}, ""
+		}
+		return nil, "there is no route for its type"
+	}
+	routes, lost := h.table.routes(envelope.Events)
+	if len(routes) > 0 && len(lost) > 0 {
+		h.account.CountReport("", "unroutable")
+		h.logger.Error("signed events have no route; they are delivered to those of the others of their array",
+			append(rep.fields(), zap.String("without_route", loggable(join(lost))))...)
+	}
+	return routes, "there is no route for its events"
+}
+
+// deliver delivers a report to one route, once: a copy that comes meanwhile or
+// shortly after gets the same outcome.
+func (h *Reports) deliver(ctx context.Context, route *Route, rep *report) error {
+	deadline, _ := ctx.Deadline()
+	return h.account.DeliverOnce(ctx, route.Name, rep.body.identity, func(ctx context.Context) error {
+		// The caller may leave before the delivery ends.
+		if !rep.body.retain() {
+			return errGone
+		}
+		defer rep.body.release()
+		ctx, cancel := context.WithDeadline(ctx, deadline)
+		defer cancel()
+		return h.attempt(ctx, route, rep, 1)
+	})
+}
+
+// failure is why a route did not accept a report.
+type failure struct {
+	status int // what the route wrote or its error says, or 0
+	late   bool
+	err    error
+}
+
+func (f *failure) Error() string {
+	if f.status == 0 {
+		return f.err.Error()
+	}
+	return fmt.Sprintf("%v (status %d)", f.err, f.status)
+}
+
+func (f *failure) Unwrap() error { return f.err }
+
+var (
+	errGone       = errors.New("the report was given up before its delivery began")
+	errSilent     = errors.New("the route's handlers wrote nothing")
+	errNotAStatus = errors.New("the route's handlers wrote no status of the 2xx class")
+	errAborted    = errors.New("the connection to the upstream broke")
+	errPanicked   = errors.New("a handler of the route panicked")
+)
+
+// attempt delivers a report to one route, and notes how it went.
+func (h *Reports) attempt(ctx context.Context, route *Route, rep *report, attempt int) error {
+	began := time.Now()
+	ctx, span := startSpan(ctx, route.Name)
+	err := h.run(ctx, route, rep, attempt)
+	status := http.StatusOK
+	var f *failure
+	if errors.As(err, &f) {
+		f.late = ctx.Err() != nil
+		status = f.status
+	}
+	endSpan(span, status, err)
+
+	level, message, result := zap.DebugLevel, "report was accepted", "accepted"
+	if err != nil {
+		level, message, result = zap.ErrorLevel, "report was not accepted", "failed"
+	}
+	h.account.CountReport(route.Name, result)
+	if c := h.logger.Check(level, message); c != nil {
+		c.Write(append(rep.fields(), zap.String("route", route.Name), zap.Int("attempt", attempt),
+			zap.Duration("duration", time.Since(began)), zap.Int("status", status), masked(err))...)
+	}
+	return err
+}
+
+// masked is the error of a handler: it may say anything.
+func masked(err error) zap.Field {
+	if err == nil {
+		return zap.Skip()
+	}
+	return zap.String("error", string(gateway.Mask([]byte(err.Error()))))
+}
+
+// run has the route's handlers take the report. The error is a *failure.
+func (h *Reports) run(ctx context.Context, route *Route, rep *report, attempt int) (err error) {
+	rec := newRecorder()
+	defer func() {
+		// A dying upstream ends its handler with a panic, which would end the
+		// process outside of a server.
+		switch value := recover(); value {
+		case nil:
+		case http.ErrAbortHandler:
+			err = &failure{status: rec.status, err: errAborted}
+		default:
+			// Its value may be anything, also of the report.
+			h.logger.Error("a handler panicked", zap.String("route", route.Name),
+				zap.String("panic_type", fmt.Sprintf("%T", value)), zap.ByteString("stack", debug.Stack()))
+			err = &failure{status: rec.status, err: errPanicked}
+		}
+	}()
+	r := rep.request(ctx, attempt, rec)
+	defer r.Body.Close()
+
+	if err := route.handler.ServeHTTP(rec, r); err != nil {
+		var he caddyhttp.HandlerError
+		if errors.As(err, &he) && he.Err != nil {
+			return &failure{status: he.StatusCode, err: he.Err}
+		}
+		return &failure{status: he.StatusCode, err: err}
+	}
+	switch {
+	case rec.status == 0:
+		return &failure{err: errSilent}
+	case !rec.accepted():
+		return &failure{status: rec.status, err: errNotAStatus}
+	}
+	return nil
+}
+
+// notAccepted returns the answer for a report that a route did not accept.
+func notAccepted(err error) *problem.Problem {
+	if err == nil {
+		return nil
+	}
+	if errors.Is(err, gateway.ErrBusy) {
+		p := problem.New(problem.Busy, "Too many reports are being delivered at once.")
+		p.RetryAfter = retrySoon
+		return p
+	}
+	p := problem.New(problem.ReportNotAccepted, "The service that this report is for did not accept it.")
+	var f *failure
+	if errors.Is(err, context.DeadlineExceeded) || errors.As(err, &f) && f.late {
+		p.Status = http.StatusGatewayTimeout
+		p.Detail = "The service that this report is for did not answer in time."
+	}
+	return p
+}
+
+// startSpan begins a span below that of the request, if that is traced.
+func startSpan(ctx context.Context, route string) (context.Context, trace.Span) {
+	parent := trace.SpanFromContext(ctx)
+	if !parent.IsRecording() {
+		return ctx, nil
+	}
+	return parent.TracerProvider().Tracer("github.com/caddy-klavi/caddy-klavi").
+		Start(ctx, "klavi report", trace.WithAttributes(attribute.String("klavi.route", route)))
+}
+
+func endSpan(span trace.Span, status int, err error) {
+	if span == nil {
+		return
+	}
+	span.SetAttributes(attribute.Int("http.response.status_code", status), attribute.Bool("klavi.accepted", err == nil))
+	span.End()
+}

@@ -1,0 +1,200 @@
+package reports
+
+import (
+	"crypto/sha256"
+	"errors"
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"go.uber.org/zap"
+
+	"github.com/caddy-klavi/caddy-klavi/handler/problem"
+	"github.com/caddy-klavi/caddy-klavi/klavi"
+)
+
+// refusal is why a request is not taken for a report.
+type refusal struct {
+	reason  string // for the metric: from a fixed list
+	problem *problem.Problem
+	err     error
+}
+
+// ServeHTTP takes one webhook. It never calls the next handler.
+func (h *Reports) ServeHTTP(w http.ResponseWriter, r *http.Request, _ caddyhttp.Handler) error {
+	received := time.Now()
+	conn := http.NewResponseController(w)
+	// This also bounds what the server reads of a body that is refused.
+	// Where it is not possible, the time is looked at between reads.
+	_ = conn.SetReadDeadline(received.Add(h.limits.body))
+
+	signature, no := h.checkHead(w, r)
+	if no != nil {
+		h.refuse(w, r, no)
+		return nil
+	}
+	if signature == nil && r.ContentLength == 0 {
+		h.account.CountReportRefused("connectivity_test")
+		writeOK(w)
+		return nil
+	}
+	body, no := h.takeBody(r, signature, received)
+	if no != nil {
+		h.refuse(w, r, no)
+		return nil
+	}
+	defer body.release()
+
+	if p := h.dispatch(r, newReport(r, h.account.Name(), body, received)); p != nil {
+		p.Write(w)
+		return nil
+	}
+	writeOK(w)
+	return nil
+}
+
+// checkHead judges a request before any byte of its body is read. It returns
+// the signature, or nil for a request that may go without: a connectivity test
+// or one from unsigned_from.
+func (h *Reports) checkHead(w http.ResponseWriter, r *http.Request) ([]byte, *refusal) {
+	if r.Method != http.MethodPost {
+		w.Header().Set("Allow", http.MethodPost)
+		return nil, &refusal{"method", problem.New(problem.MethodNotAllowed, "Reports are sent with POST."), nil}
+	}
+	if r.ContentLength > h.MaxBody {
+		return nil, h.tooLarge()
+	}
+	signature, err := klavi.ParseSignature(r.Header.Values(klavi.SignatureHeader))
+	if errors.Is(err, klavi.ErrNoSignature) {
+		if r.ContentLength == 0 || h.unsignedFrom.contain(clientAddr(r)) {
+			return nil, nil
+		}
+		return nil, &refusal{"no_signature", problem.New(problem.SignatureInvalid, "A report needs the header "+klavi.SignatureHeader+"."), err}
+	}
+	if err != nil {
+		return nil, &refusal{
+			"malformed_signature",
+			problem.New(problem.SignatureInvalid, "The header "+klavi.SignatureHeader+" must be there once, with 64 hexadecimal digits."), err,
+		}
+	}
+	return signature, nil
+}
+
+// takeBody reads the body and checks its signature, if there must be one.
+func (h *Reports) takeBody(r *http.Request, signature []byte, received time.Time) (*body, *refusal) {
+	in := intake{
+		source:    r.Body,
+		announced: r.ContentLength,
+		max:       h.MaxBody,
+		until:     received.Add(h.limits.body),
+		patience:  patience{h.limits.room},
+		limits:    h.limits,
+		lane:      h.lane(r),
+	}
+	digest := sha256.New()
+	in.check = digest
+	var verifier *klavi.Verifier
+	if signature != nil {
+		var err error
+		if verifier, err = klavi.NewVerifier(h.account.Secrets()...); err != nil {
+			return nil, &refusal{"no_key", problem.New(problem.Internal, "The gateway has no key to check signatures with."), err}
+		}
+		in.check = verifier
+	}
+	body, err := in.receive(r.Context())
+	if err != nil {
+		return nil, h.notReceived(err)
+	}
+	if verifier == nil {
+		digest.Sum(body.identity[:0])
+		return body, nil
+	}
+	if _, ok := verifier.Match(signature); !ok {
+		body.release()
+		return nil, &refusal{"wrong_signature", problem.New(problem.SignatureInvalid, "The signature is not one of this body."), errWrongSignature}
+	}
+	copy(body.identity[:], signature)
+	return body, nil
+}
+
+var errWrongSignature = errors.New("the signature fits none of the account's secret keys")
+
+func (h *Reports) lane(r *http.Request) lane {
+	if h.klaviSources.contain(clientAddr(r)) {
+		return klaviLane
+	}
+	return othersLane
+}
+
+// retrySoon is what senders are told to wait. Klavi itself does not look at it.
+const retrySoon = time.Second
+
+func (h *Reports) notReceived(err error) *refusal {
+	switch {
+	case errors.Is(err, errTooLarge):
+		return h.tooLarge()
+	case errors.Is(err, errTooSlow):
+		return &refusal{"too_slow", problem.New(problem.TooSlow, "A body has "+h.limits.body.String()+" to arrive."), err}
+	case errors.Is(err, errNoRoom):
+		p := problem.New(problem.Busy, "Too many bodies are arriving at once.")
+		p.RetryAfter = retrySoon
+		return &refusal{"no_room", p, err}
+	case errors.Is(err, errSpool):
+		p := problem.New(problem.Busy, "The body cannot be kept at the moment.")
+		p.RetryAfter = retrySoon
+		return &refusal{"no_disk", p, err}
+	default:
+		return &refusal{"incomplete", problem.New(problem.InvalidRequest, "The body did not arrive as a whole."), err}
+	}
+}
+
+func (h *Reports) tooLarge() *refusal {
+	return &refusal{"too_large", problem.New(problem.TooLarge, "A body may have "+strconv.FormatInt(h.MaxBody, 10)+" bytes."), errTooLarge}
+}
+
+// refuse answers a request that is no report. What strangers do is of no
+// interest; what Klavi's own addresses do may be a report that gets lost, and a
+// disk that fails is ours.
+func (h *Reports) refuse(w http.ResponseWriter, r *http.Request, no *refusal) {
+	h.account.CountReportRefused(no.reason)
+	level := zap.DebugLevel
+	if errors.Is(no.err, errSpool) || h.lane(r) == klaviLane {
+		level = zap.ErrorLevel
+	}
+	if c := h.logger.Check(level, "request refused that is no signed report"); c != nil {
+		c.Write(zap.String("reason", no.reason), zap.Stringer("client_ip", clientAddr(r)),
+			zap.Int64("length", r.ContentLength), zap.Error(no.err))
+	}
+	if r.ProtoMajor == 1 && r.ContentLength != 0 {
+		// Or else the server would ask for the body before it answers.
+		w.Header().Set("Connection", "close")
+	}
+	no.problem.Write(w)
+}
+
+// writeOK answers exactly 200: Klavi sends again after any other status
+// (docs.klavi.ai/link/lqUr-overview).
+func writeOK(w http.ResponseWriter) {
+	const body = `{"ok":true}` + "\n"
+	header := w.Header()
+	header.Set("Content-Type", "application/json")
+	header.Set("Content-Length", strconv.Itoa(len(body)))
+	header.Set("Cache-Control", "no-store")
+	w.WriteHeader(http.StatusOK)
+	_, _ = io.WriteString(w, body)
+}
+
+// encoded returns the encoding of the body, or "" where it is what it is.
+func encoded(header http.Header) string {
+	for _, values := range header["Content-Encoding"] {
+		for value := range strings.SplitSeq(values, ",") {
+			if value = strings.TrimSpace(value); value != "" && !strings.EqualFold(value, "identity") {
+				return value
+			}
+		}
+	}
+	return ""
+}
