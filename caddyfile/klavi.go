@@ -1,0 +1,164 @@
+package caddyfile
+
+import (
+	"encoding/json"
+	"slices"
+	"strings"
+
+	"github.com/caddyserver/caddy/v2/caddyconfig"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
+
+	"github.com/caddy-klavi/caddy-klavi/gateway"
+	"github.com/caddy-klavi/caddy-klavi/klavi"
+)
+
+func init() {
+	httpcaddyfile.RegisterGlobalOption("klavi", parseAccount)
+}
+
+// parseAccount reads the global option klavi, which is an account of the app
+// klavi. It may stand once for each account. Syntax:
+//
+//	klavi [<account>] {
+//	    environment        sandbox | testing | production
+//	    base_url           <url>
+//	    access_key         <key>
+//	    secret_key         <key>
+//	    accept_secret_keys <key...>
+//	    seal_key           <key>
+//	    refresh_ahead      <duration>
+//	    klavi_timeout      <duration>
+//	    transport [http] {
+//	        <options of Caddy's http transport>
+//	    }
+//	}
+//
+// Required are both keys, and one of environment and base_url. Placeholders stay
+// as they are: the app replaces them when it is loaded.
+func parseAccount(d *caddyfile.Dispenser, existing any) (any, error) {
+	app := gateway.App{Accounts: make(map[string]*gateway.Account)}
+	if before, ok := existing.(httpcaddyfile.App); ok {
+		if err := json.Unmarshal(before.Value, &app); err != nil {
+			return nil, d.Errf("reading the accounts so far: %w", err)
+		}
+	}
+
+	d.Next() // consume the option's name
+	name := gateway.DefaultAccount
+	if d.NextArg() {
+		name = d.Val()
+		if err := checkAccount(d); err != nil {
+			return nil, err
+		}
+	}
+	if d.NextArg() {
+		return nil, d.Errf("unexpected %q: the option is written: klavi [<account>] { ... }", d.Val())
+	}
+	if _, ok := app.Accounts[name]; ok {
+		return nil, d.Errf("account %q is already specified: give one of the two another name, as in klavi partner { ... }", name)
+	}
+
+	a := new(gateway.Account)
+	if err := parseOptions(d, "klavi", a, accountOptions); err != nil {
+		return nil, err
+	}
+	switch {
+	case a.Environment == "" && a.BaseURL == "":
+		return nil, d.Errf("account %q needs environment (%s) or base_url", name, strings.Join(klavi.Environments(), ", "))
+	case a.Environment != "" && a.BaseURL != "":
+		return nil, d.Errf("account %q has environment and base_url: leave one of them out", name)
+	case a.AccessKey == "":
+		return nil, d.Errf("account %q needs access_key, as in access_key {env.KLAVI_ACCESS_KEY}", name)
+	case a.SecretKey == "":
+		return nil, d.Errf("account %q needs secret_key, as in secret_key {env.KLAVI_SECRET_KEY}", name)
+	}
+	app.Accounts[name] = a
+	return httpcaddyfile.App{Name: "klavi", Value: caddyconfig.JSON(app, nil)}, nil
+}
+
+var accountOptions = []option[gateway.Account]{
+	{usage: "environment sandbox | testing | production", parse: parseEnvironment},
+	{usage: "base_url <url>", parse: parseBaseURL},
+	{usage: "access_key <key>", parse: func(a *gateway.Account, d *caddyfile.Dispenser) error {
+		return secret(&a.AccessKey, d)
+	}},
+	{usage: "secret_key <key>", parse: func(a *gateway.Account, d *caddyfile.Dispenser) error {
+		return secret(&a.SecretKey, d)
+	}},
+	{usage: "accept_secret_keys <key...>", parse: parseAcceptSecretKeys},
+	{usage: "seal_key <key>", parse: func(a *gateway.Account, d *caddyfile.Dispenser) error {
+		return secret(&a.SealKey, d)
+	}},
+	{usage: "refresh_ahead <duration>", parse: func(a *gateway.Account, d *caddyfile.Dispenser) error {
+		return duration(&a.RefreshAhead, d)
+	}},
+	{usage: "klavi_timeout <duration>", parse: func(a *gateway.Account, d *caddyfile.Dispenser) error {
+		return duration(&a.KlaviTimeout, d)
+	}},
+	{usage: "transport [http] { ... }", parse: parseAccountTransport},
+}
+
+func parseEnvironment(a *gateway.Account, d *caddyfile.Dispenser) error {
+	if err := one(&a.Environment, d); err != nil {
+		return err
+	}
+	if known := klavi.Environments(); !hasPlaceholder(a.Environment) && !slices.Contains(known, a.Environment) {
+		return d.Errf("environment cannot be %q: it is one of %s", a.Environment, strings.Join(known, ", "))
+	}
+	return nil
+}
+
+func parseBaseURL(a *gateway.Account, d *caddyfile.Dispenser) error {
+	if err := one(&a.BaseURL, d); err != nil {
+		return err
+	}
+	if hasPlaceholder(a.BaseURL) {
+		return nil
+	}
+	if _, err := gateway.ParseBaseURL(a.BaseURL); err != nil {
+		return d.WrapErr(err)
+	}
+	return nil
+}
+
+// secret reads a key. Its errors do not show what is there: a key with a space in
+// it, put in by {$NAME}, arrives as two arguments.
+func secret(into *string, d *caddyfile.Dispenser) error {
+	if !d.AllArgs(into) || *into == "" {
+		return errUsage
+	}
+	return nil
+}
+
+// parseAcceptSecretKeys does as several does, but its errors show no key.
+func parseAcceptSecretKeys(a *gateway.Account, d *caddyfile.Dispenser) error {
+	for d.NextArg() {
+		if d.Val() == "" {
+			return d.Err("accept_secret_keys has an empty key")
+		}
+		a.AcceptSecretKeys = append(a.AcceptSecretKeys, d.Val())
+	}
+	if len(a.AcceptSecretKeys) == 0 {
+		return errUsage
+	}
+	return nil
+}
+
+// parseAccountTransport reads the options of Caddy's http transport, whose
+// parser wants to begin at the token before the block.
+func parseAccountTransport(a *gateway.Account, d *caddyfile.Dispenser) error {
+	if d.NextArg() && d.Val() != "http" {
+		return d.Errf("transport cannot be %q: Klavi is reached through Caddy's http transport", d.Val())
+	}
+	if d.NextArg() {
+		return errUsage
+	}
+	segment := d.NextSegment()
+	if len(segment) == 1 {
+		return errUsage
+	}
+	a.Transport = new(reverseproxy.HTTPTransport)
+	return a.Transport.UnmarshalCaddyfile(caddyfile.NewDispenser(segment))
+}
