@@ -1,0 +1,177 @@
+package integration
+
+import (
+	"fmt"
+	"runtime"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/caddyserver/caddy/v2"
+)
+
+// A reload under load keeps the token and drops no request that a handler has
+// begun to read. Connections that Caddy closes before that are the client's to
+// repeat. (Klavi stands outside: a sandbox that reloads too does drop some.)
+func TestReloadUnderLoad(t *testing.T) {
+	t.Setenv("TEST_SECRET_KEY", testSecret)
+	g := startBesideKlavi(t)
+	token := g.link().field("linkToken")
+	g.want(g.institutions(token), 200, "")
+
+	var stop atomic.Bool
+	var answered atomic.Int64
+	var wg sync.WaitGroup
+	keep := func(method, url, body string, headers ...string) {
+		wg.Go(func() {
+			for !stop.Load() {
+				a, err := try(method, url, body, headers...)
+				if err != nil {
+					continue // not read: the client repeats it
+				}
+				answered.Add(1)
+				if a.status != 200 {
+					t.Errorf("%s %s: got %d %s, want 200", method, url, a.status, a.body)
+					return
+				}
+			}
+		})
+	}
+	keep("GET", g.url("app", "/klavi/institutions"), "", append(asMaria, "Klavi-Link-Token", token)...)
+	keep("POST", g.url("app", "/klavi/links"), "{}", asMaria...)
+	keep("GET", g.url("services", "/consents?personalTaxId="+testCPF), "")
+
+	for i := range 20 {
+		if err := g.load(faces + fmt.Sprintf("# reload %d\n", i)); err != nil {
+			t.Fatalf("reload %d: %v", i, err)
+		}
+	}
+	stop.Store(true)
+	wg.Wait()
+	if answered.Load() < 20 {
+		t.Errorf("got %d answers during the reloads, want load", answered.Load())
+	}
+	g.wantLogins(1)
+	g.want(g.institutions(token), 200, "") // sealed before, opened after
+}
+
+func TestReloadsLeakNoGoroutine(t *testing.T) {
+	t.Setenv("TEST_SECRET_KEY", testSecret)
+	g := start(t, site)
+	reload := func(times int) {
+		for i := range times {
+			g.want(g.link(), 200, "")
+			if err := g.load(site + fmt.Sprintf("# reload %d\n", i)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	settled := func() int {
+		low := runtime.NumGoroutine()
+		for range 200 {
+			runtime.Gosched()
+			low = min(low, runtime.NumGoroutine())
+		}
+		return low
+	}
+	reload(3) // what is made once is made
+	before := settled()
+	reload(20)
+	g.eventually(fmt.Sprintf("%d goroutines or so", before), func() bool { return settled() <= before+5 })
+}
+
+// A config that does not load leaves the running one as it was, its token
+// included.
+func TestFailedReload(t *testing.T) {
+	t.Setenv("TEST_SECRET_KEY", testSecret)
+	g := start(t, site)
+	token := g.link().field("linkToken")
+	for name, broken := range map[string]string{
+		"an account that is not there": strings.Replace(site, "klavi_proxy {", "klavi_proxy {\n\t\taccount nope", 1),
+		"an empty key":                 strings.Replace(site, "klavi_timeout 2s", "accept_secret_keys {env.TEST_UNSET}", 1),
+		"a port that cannot be opened": site + "\nhttp://:{{other}} {\n\tbind 192.0.2.1\n\trespond ok\n}\n",
+	} {
+		if err := g.load(broken); err == nil {
+			t.Fatalf("%s: got no error", name)
+		}
+		g.want(g.institutions(token), 200, "")
+		g.want(g.do("GET", g.url("services", "/consents?personalTaxId="+testCPF), ""), 200, "")
+	}
+	g.wantLogins(1)
+}
+
+// Cleanup of the old config runs while a request of its is still at Klavi.
+func TestRequestInFlightAcrossReload(t *testing.T) {
+	t.Setenv("TEST_SECRET_KEY", testSecret)
+	g := start(t, site)
+	g.link()
+	g.fault(`{"latency":"500ms"}`)
+	done := make(chan answer)
+	go func() {
+		a, err := try("POST", g.url("app", "/klavi/links"), "{}", asMaria...)
+		if err != nil {
+			t.Errorf("the request in flight: %v", err)
+		}
+		done <- a
+	}()
+	g.eventually("the request to reach klavi", func() bool { return len(g.atKlavi("POST", "/links")) == 2 })
+	if err := g.load(site + "# reloaded\n"); err != nil {
+		t.Fatal(err)
+	}
+	if a := <-done; a.status != 200 || a.field("linkToken") == "" {
+		t.Errorf("got %d %s, want the link", a.status, a.body)
+	}
+}
+
+// A changed secret never reuses the old one's token; the older key still
+// verifies reports and opens links while it is accepted.
+func TestSecretKeyRotation(t *testing.T) {
+	t.Setenv("TEST_SECRET_KEY", testSecret)
+	g := start(t, site)
+	token := g.link().field("linkToken")
+	g.wantLogins(1)
+
+	t.Setenv("TEST_NEW_KEY", "another-secret-key")
+	rotated := strings.Replace(site, "secret_key {env.TEST_SECRET_KEY}\n\t\tklavi_timeout",
+		"secret_key {env.TEST_NEW_KEY}\n\t\taccept_secret_keys {env.TEST_SECRET_KEY}\n\t\tklavi_timeout", 1)
+	if rotated == site {
+		t.Fatal("the test's config has changed")
+	}
+	if err := g.load(rotated); err != nil {
+		t.Fatal(err)
+	}
+	g.want(g.institutions(token), 200, "")
+	// The sandbox still signs with the old key, and does not know the new one.
+	g.want(g.link(), 502, "klavi-refused")
+	report := g.do("POST", g.url("klavi", "/_sandbox/trigger"),
+		`{"product":"pf_loans","url":"`+g.url("hooks", "/klavi/reports")+`"}`)
+	if report.status != 202 {
+		t.Fatalf("got %d %s", report.status, report.body)
+	}
+	g.eventually("the report signed with the old key", func() bool {
+		for _, a := range g.received() {
+			if a.ReportType == "pf_loans" {
+				return true
+			}
+		}
+		return false
+	})
+}
+
+// caddy validate provisions a config and cleans it up: nothing of Klavi is asked.
+func TestValidateAsksNothing(t *testing.T) {
+	t.Setenv("TEST_SECRET_KEY", testSecret)
+	g := &gateway{t: t, ports: make(map[string]string), logs: t.TempDir() + "/log"}
+	config, err := adapt(g.expand(strings.Replace(site, "http://127.0.0.1:{{klavi}}/data/v1", "https://klavi.invalid/data/v1", 1)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var cfg caddy.Config
+	if err := caddy.StrictUnmarshalJSON(config, &cfg); err != nil {
+		t.Fatal(err)
+	}
+	if err := caddy.Validate(&cfg); err != nil {
+		t.Errorf("got %v, want a valid config without klavi", err)
+	}
+}
