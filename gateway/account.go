@@ -49,11 +49,12 @@ type Account struct {
 	AcceptSecretKeys []string `json:"accept_secret_keys,omitempty"`
 
 	// SealKey seals link tokens: 32 bytes, as they are, as 64 hex digits or
-	// in base64. Default: derived from the secret key.
+	// in base64. Tokens sealed under keys that were derived from the secret
+	// keys still open. Default: derived from the secret key.
 	SealKey string `json:"seal_key,omitempty"`
 
-	// RefreshAhead is how long before its expiry the access token is renewed.
-	// Default: 2m.
+	// RefreshAhead is how long before its expiry the access token is renewed;
+	// at most a third of its life. Default: 2m.
 	RefreshAhead caddy.Duration `json:"refresh_ahead,omitempty"`
 
 	// KlaviTimeout bounds one call to Klavi, from dialing to the last byte.
@@ -119,6 +120,9 @@ func (a *Account) provision(ctx caddy.Context, name string) error {
 	a.client = klavi.Client{Base: base, AccessKey: access, SecretKey: secret, Transport: callTransport{a}}
 
 	a.logIn = a.login
+	if base.Scheme == "https" { // on loopback it is a test, or the sandbox
+		a.warnOfLiterals()
+	}
 
 	// The hash, not the keys: what is a key of the pool stays in memory.
 	sum := sha256.Sum256([]byte(base.String() + "\x00" + access + "\x00" + secret))
@@ -152,8 +156,10 @@ func (a *Account) klaviTimeout() time.Duration {
 	return time.Duration(a.KlaviTimeout)
 }
 
-// newSealer makes the keys for link tokens out of seal_key or the secret keys.
+// newSealer makes the keys for link tokens out of seal_key and the secret keys.
+// All of them open; the first seals.
 func (a *Account) newSealer(repl *caddy.Replacer, base, access string) (sealer, error) {
+	var keys [][]byte
 	if a.SealKey != "" {
 		text, err := resolve(repl, "seal_key", a.SealKey)
 		if err != nil {
@@ -163,9 +169,8 @@ func (a *Account) newSealer(repl *caddy.Replacer, base, access string) (sealer, 
 		if err != nil {
 			return nil, err
 		}
-		return newSealer([][]byte{key})
+		keys = append(keys, key)
 	}
-	keys := make([][]byte, 0, len(a.secrets))
 	for _, secret := range a.secrets {
 		key, err := deriveSealKey(secret, base, access, a.name)
 		if err != nil {
@@ -174,6 +179,17 @@ func (a *Account) newSealer(repl *caddy.Replacer, base, access string) (sealer, 
 		keys = append(keys, key)
 	}
 	return newSealer(keys)
+}
+
+// warnOfLiterals tells that keys are written out in the config, which Caddy
+// shows at /config/ and saves to disk.
+func (a *Account) warnOfLiterals() {
+	for name, text := range map[string]string{"access_key": a.AccessKey, "secret_key": a.SecretKey, "seal_key": a.SealKey} {
+		if text != "" && !strings.Contains(text, "{") {
+			a.logger.Warn("a key is written out in the config, where /config/ and the autosaved config show it: "+
+				"use a placeholder such as {env.KLAVI_SECRET_KEY}", zap.String("option", name))
+		}
+	}
 }
 
 func (a *Account) baseURL(repl *caddy.Replacer) (*url.URL, error) {

@@ -162,3 +162,29 @@ func TestSecretsStayOutOfTheConfig(t *testing.T) {
 		t.Errorf("got secret %q, want the resolved one", got)
 	}
 }
+
+// Neither a new seal_key nor a new secret key takes away links that live.
+func TestSealKeyIntroduced(t *testing.T) {
+	account := func(extra string) *Account {
+		app, _, err := provisionApp(t, `{"accounts":{"default":{"environment":"sandbox","access_key":"a",`+extra+`}}}`)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = app.Cleanup() })
+		return app.Accounts["default"]
+	}
+	const key = `"seal_key":"0123456789abcdef0123456789abcdef"`
+	before := account(`"secret_key":"s1"`)
+	text := mustSeal(t, before, sampleLink())
+	for name, after := range map[string]*Account{
+		"seal_key added":                     account(`"secret_key":"s1",` + key),
+		"seal_key added, secret key changed": account(`"secret_key":"s2","accept_secret_keys":["s1"],` + key),
+	} {
+		if _, err := after.OpenLinkToken(text, sealedAt); err != nil {
+			t.Errorf("%s: got %v for a token sealed before, want none", name, err)
+		}
+		if _, err := before.OpenLinkToken(mustSeal(t, after, sampleLink()), sealedAt); err == nil {
+			t.Errorf("%s: the new token opens without seal_key", name)
+		}
+	}
+}

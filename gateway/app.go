@@ -71,7 +71,8 @@ func (a *App) Provision(ctx caddy.Context) error {
 	return nil
 }
 
-// Start does nothing yet: tokens are fetched when a request needs one.
+// Start does nothing: a token is fetched when a request needs one, so that a
+// Klavi that is down keeps no Caddy from starting.
 func (a *App) Start() error { return nil }
 
 // Stop does nothing: requests in flight may still need an account.

@@ -2,45 +2,20 @@ package gateway
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
 	"strings"
 	"time"
 
-	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/trace"
 	"go.uber.org/zap"
 
 	"github.com/caddy-klavi/caddy-klavi/klavi"
 )
-
-// CallError says why a call to Klavi brought no answer. Its text is safe to log.
-type CallError struct {
-	// Unsent is true where Klavi cannot have seen the request.
-	Unsent bool
-	// Timeout is true where klavi_timeout ran out.
-	Timeout bool
-
-	err error
-}
-
-func (e *CallError) Error() string {
-	switch {
-	case e.Timeout:
-		return "klavi did not answer in time"
-	case e.Unsent:
-		return fmt.Sprintf("klavi cannot be reached: %v", e.err)
-	default:
-		// net/http quotes what it could not read, which may be anything.
-		return "the connection to klavi broke before it had answered"
-	}
-}
-
-func (e *CallError) Unwrap() error { return e.err }
 
 // NewRequest returns a request to path, which is escaped and relative to the
 // account's base URL.
@@ -52,10 +27,9 @@ func (a *Account) NewRequest(ctx context.Context, method, path string, body []by
 // is not to be changed.
 func (a *Account) Base() *url.URL { return a.client.Base }
 
-// SendWithLinkToken sends req with a link token of Klavi's.
+// SendWithLinkToken sends req with a link token of Klavi's, on a copy.
 func (a *Account) SendWithLinkToken(req *http.Request, token string) (*http.Response, error) {
-	req.Header["Authorization"] = []string{"Bearer " + token}
-	return a.client.Transport.RoundTrip(req)
+	return a.call(req, "Bearer "+token)
 }
 
 // SendAuthorized sends req with the access token. It goes on a copy, so that
@@ -69,7 +43,7 @@ func (a *Account) SendAuthorized(req *http.Request) (*http.Response, error) {
 		closeBody(req)
 		return nil, err
 	}
-	res, err := a.client.Transport.RoundTrip(authorized(req, token))
+	res, err := a.call(req, token.Header())
 	if err != nil || res.StatusCode != http.StatusUnauthorized {
 		return res, err
 	}
@@ -85,13 +59,13 @@ func (a *Account) SendAuthorized(req *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
-	again := authorized(req, fresh)
+	again := *req
 	if req.GetBody != nil {
 		if again.Body, err = req.GetBody(); err != nil {
 			return nil, fmt.Errorf("sending the body again: %w", err)
 		}
 	}
-	return a.client.Transport.RoundTrip(again)
+	return a.call(&again, fresh.Header())
 }
 
 // IsAccessToken reports whether token is the access token in use.
@@ -116,37 +90,43 @@ func (a *Account) login(ctx context.Context) (string, time.Duration, error) {
 	return value, lifetime, nil
 }
 
-// authorized returns a copy of req with the token as its only Authorization.
-func authorized(req *http.Request, token *klavi.Token) *http.Request {
-	out := *req
-	out.Header = req.Header.Clone()
-	out.Header["Authorization"] = []string{token.Header()}
-	return &out
-}
-
-// callTransport is the last step of every call to Klavi.
+// callTransport makes calls that need no token.
 type callTransport struct{ account *Account }
 
-// RoundTrip makes one call, bounded by klavi_timeout up to the last byte of the
-// answer.
+// RoundTrip makes one call.
 func (t callTransport) RoundTrip(req *http.Request) (*http.Response, error) {
-	a := t.account
+	return t.account.call(req, "")
+}
+
+// call makes one call, bounded by klavi_timeout up to the last byte of the
+// answer. A copy of req goes out, with authorization as its only one, if any.
+func (a *Account) call(req *http.Request, authorization string) (*http.Response, error) {
 	endpoint := a.endpoint(req)
-	ctx, cancel := context.WithTimeout(callContext{req.Context()}, a.klaviTimeout())
-	ctx, span := startSpan(ctx, req.Context(), "klavi "+endpoint, attribute.String("klavi.account", a.name))
+	// No value of the caller's context comes along: a proxy that ran earlier
+	// for the same request (forward_auth is one) leaves the address that it
+	// dialed there, and Caddy's transport would dial that instead of Klavi's.
+	ctx, cancel := context.WithTimeout(context.Background(), a.klaviTimeout())
+	forget := context.AfterFunc(req.Context(), cancel)
+	ctx, span := a.startSpan(ctx, req.Context(), endpoint)
+	out := req.WithContext(ctx)
+	if authorization != "" {
+		out.Header = maps.Clone(req.Header)
+		out.Header["Authorization"] = []string{authorization}
+	}
 	began := time.Now()
 
-	res, err := a.transport.RoundTrip(req.WithContext(ctx))
+	res, err := a.transport.RoundTrip(out)
 	if err != nil {
 		err = callError(req.Context(), ctx, err)
 		countCall(a.name, endpoint, "error", time.Since(began))
 		endSpan(span, 0)
+		forget()
 		cancel()
 		return nil, err
 	}
 	countCall(a.name, endpoint, statusClass(res.StatusCode), time.Since(began))
 	endSpan(span, res.StatusCode)
-	res.Body = &answerBody{ReadCloser: res.Body, cancel: cancel}
+	res.Body = &answerBody{res.Body, forget, cancel}
 	return res, nil
 }
 
@@ -159,46 +139,29 @@ func (a *Account) endpoint(req *http.Request) string {
 	return "other"
 }
 
-func callError(caller, call context.Context, err error) error {
-	if caller.Err() != nil {
-		return caller.Err()
-	}
-	var dial reverseproxy.DialError
-	return &CallError{
-		Timeout: errors.Is(call.Err(), context.DeadlineExceeded),
-		Unsent:  errors.As(err, &dial),
-		err:     err,
-	}
-}
-
-// callContext is a context without values. A proxy that ran earlier for the
-// same request (forward_auth is one) leaves the address that it dialed in its
-// context, and Caddy's transport would dial that instead of Klavi's.
-type callContext struct{ context.Context }
-
-// Value returns nil.
-func (callContext) Value(any) any { return nil }
-
 // answerBody ends the call when its answer has been read.
 type answerBody struct {
 	io.ReadCloser
+	forget func() bool // the caller's context
 	cancel context.CancelFunc
 }
 
 func (b *answerBody) Close() error {
 	err := b.ReadCloser.Close()
+	b.forget()
 	b.cancel()
 	return err
 }
 
 // startSpan begins a span below the one of the request, if that is traced.
-func startSpan(ctx, request context.Context, name string, attrs ...attribute.KeyValue) (context.Context, trace.Span) {
+func (a *Account) startSpan(ctx, request context.Context, endpoint string) (context.Context, trace.Span) {
 	parent := trace.SpanFromContext(request)
 	if !parent.IsRecording() {
 		return ctx, parent // which records nothing, and is not ended here
 	}
 	return parent.TracerProvider().Tracer("github.com/caddy-klavi/caddy-klavi").
-		Start(trace.ContextWithSpan(ctx, parent), name, trace.WithSpanKind(trace.SpanKindClient), trace.WithAttributes(attrs...))
+		Start(trace.ContextWithSpan(ctx, parent), "klavi "+endpoint, trace.WithSpanKind(trace.SpanKindClient),
+			trace.WithAttributes(attribute.String("klavi.account", a.name)))
 }
 
 func endSpan(span trace.Span, status int) {

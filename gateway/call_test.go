@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -212,6 +213,44 @@ func TestCallErrors(t *testing.T) {
 	req, _ := a.NewRequest(ctx, "GET", "/x", nil)
 	if _, err := a.SendAuthorized(req); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v for a caller that has left, want %v", err, context.Canceled)
+	}
+}
+
+// What a person who sets a gateway up gets wrong must be told in the log, and is
+// nothing that Klavi has seen.
+func TestCallErrorsOfTLSAndProxies(t *testing.T) {
+	secure := httptest.NewTLSServer(http.NotFoundHandler())
+	defer secure.Close()
+	secure.Config.ErrorLog = log.New(io.Discard, "", 0)
+	plain := httptest.NewServer(http.NotFoundHandler())
+	defer plain.Close()
+	refusing := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(http.StatusProxyAuthRequired)
+	}))
+	defer refusing.Close()
+
+	for _, tt := range []struct{ name, base, transport, want string }{
+		{"unknown authority", secure.URL, ``, "signed by an unknown authority"},
+		{"another host", strings.Replace(secure.URL, "127.0.0.1", "localhost", 1), ``, "certificate is not accepted"},
+		{"no TLS", strings.Replace(plain.URL, "http:", "https:", 1), ``, "does not answer with TLS"},
+		{
+			"a proxy that refuses", "https://api.klavi.invalid",
+			`,"transport":{"network_proxy":{"from":"url","url":"` + refusing.URL + `"}}`, "egress proxy of the account's transport refused",
+		},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			app, _, err := provisionApp(t, fmt.Sprintf(
+				`{"accounts":{"default":{"base_url":"%s/data/v1","access_key":"a","secret_key":"s"%s}}}`, tt.base, tt.transport))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer func() { _ = app.Cleanup() }()
+			_, _, err = send(t, app.Accounts["default"], "GET", "/consents", "", true)
+			call, ok := errors.AsType[*CallError](err)
+			if !ok || !call.Unsent || !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("got %v, want a CallError with Unsent that says %q", err, tt.want)
+			}
+		})
 	}
 }
 

@@ -163,8 +163,9 @@ func (a *Account) readLinkToken(plain []byte, now time.Time) (LinkToken, error) 
 	}
 	t := LinkToken{Expires: time.Unix(int64(binary.BigEndian.Uint64(plain)), 0)} //nolint:gosec // as sealed
 	var account string
-	rest, ok := plain[8:], true
+	rest := plain[8:]
 	for _, field := range []*string{&account, &t.Token, &t.LinkID, &t.User, &t.PersonalTaxID, &t.BusinessTaxID, &t.InstitutionCode} {
+		var ok bool
 		if *field, rest, ok = cutField(rest); !ok {
 			return LinkToken{}, ErrLinkInvalid
 		}

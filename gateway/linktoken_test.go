@@ -179,7 +179,8 @@ func FuzzOpenLinkToken(f *testing.F) {
 	f.Add("")
 	f.Add("KLT1")
 	f.Fuzz(func(t *testing.T, text string) {
-		if _, err := a.OpenLinkToken(text, sealedAt); err == nil && text != good {
+		got, err := a.OpenLinkToken(text, sealedAt)
+		if err == nil && got.Token != sampleLink().Token {
 			t.Errorf("%q was opened, and nobody sealed it", text)
 		}
 	})

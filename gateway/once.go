@@ -61,11 +61,11 @@ func newOnce[T any](kept time.Duration, perScope, inAll int) *once[T] {
 	return o
 }
 
-// do returns what make brought for key in scope, running it if nobody has. It
+// do returns what perform brought for key in scope, running it if nobody has. It
 // runs on a context that its caller cannot cancel; keep tells whether later
 // callers get the same result. The same key with another digest is [ErrConflict].
 func (o *once[T]) do(ctx context.Context, scope, key string, digest [sha256.Size]byte,
-	make func(context.Context) (result T, keep bool, err error),
+	perform func(context.Context) (result T, keep bool, err error),
 ) (T, error) {
 	var none T
 	c, first, err := o.join(scope, key, digest)
@@ -73,7 +73,7 @@ func (o *once[T]) do(ctx context.Context, scope, key string, digest [sha256.Size
 		return none, err
 	}
 	if first {
-		go o.run(context.WithoutCancel(ctx), c, make)
+		go o.run(context.WithoutCancel(ctx), c, perform)
 	}
 	select {
 	case <-c.done:
@@ -83,7 +83,7 @@ func (o *once[T]) do(ctx context.Context, scope, key string, digest [sha256.Size
 	}
 }
 
-func (o *once[T]) run(ctx context.Context, c *call[T], make func(context.Context) (T, bool, error)) {
+func (o *once[T]) run(ctx context.Context, c *call[T], perform func(context.Context) (T, bool, error)) {
 	keep := false
 	defer func() {
 		if recover() != nil {
@@ -99,7 +99,7 @@ func (o *once[T]) run(ctx context.Context, c *call[T], make func(context.Context
 		o.mu.Unlock()
 		close(c.done)
 	}()
-	c.result, keep, c.err = make(ctx)
+	c.result, keep, c.err = perform(ctx)
 }
 
 // join returns the call of that key, and whether it is new.

@@ -71,11 +71,11 @@ type Answer struct {
 // the key; request is what is compared, and another one under the same key is
 // [ErrConflict]. More than 100 under way in a scope are [ErrBusy].
 func (a *Account) AnswerOnce(ctx context.Context, scope, key string, request []byte,
-	make func(context.Context) (*Answer, error),
+	perform func(context.Context) (*Answer, error),
 ) (*Answer, error) {
 	return a.shared.answers.do(ctx, a.name+"\x00"+scope, key, sha256.Sum256(request),
 		func(ctx context.Context) (*Answer, bool, error) {
-			answer, err := make(ctx)
+			answer, err := perform(ctx)
 			return answer, err == nil && answer.Status/100 == 2, err
 		})
 }

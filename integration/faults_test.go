@@ -21,23 +21,38 @@ func TestKlaviInTrouble(t *testing.T) {
 	}{
 		{
 			"refuses every token", `{"revoked_token":true,"refused_credentials":true}`,
-			want{502, "klavi-refused"}, want{200, ""}, want{200, ""}, want{502, "klavi-refused"},
+			want{502, "klavi-refused"},
+			want{200, ""},
+			want{200, ""},
+			want{502, "klavi-refused"},
 		},
 		{
 			"has an outage", `{"outage":true}`,
-			want{503, "klavi-unreachable"}, want{503, "klavi-unreachable"}, want{503, "klavi-unreachable"}, want{503, ""},
+			want{503, "klavi-unreachable"},
+			want{503, "klavi-unreachable"},
+			want{503, "klavi-unreachable"},
+			want{503, ""},
 		},
 		{
 			"limits the rate", `{"outage":429}`,
-			want{429, "rate-limited"}, want{429, "rate-limited"}, want{429, "rate-limited"}, want{429, ""},
+			want{429, "rate-limited"},
+			want{429, "rate-limited"},
+			want{429, "rate-limited"},
+			want{429, ""},
 		},
 		{
 			"answers nonsense", `{"nonsense":true}`,
-			want{502, "klavi-nonsense"}, want{502, "klavi-nonsense"}, want{502, "klavi-nonsense"}, want{200, ""},
+			want{502, "klavi-nonsense"},
+			want{502, "klavi-nonsense"},
+			want{502, "klavi-nonsense"},
+			want{200, ""},
 		},
 		{
 			"is slow", `{"latency":"1m"}`,
-			want{504, "klavi-unreachable"}, want{504, "klavi-unreachable"}, want{504, "klavi-unreachable"}, want{504, "klavi-unreachable"},
+			want{504, "klavi-unreachable"},
+			want{504, "klavi-unreachable"},
+			want{504, "klavi-unreachable"},
+			want{504, "klavi-unreachable"},
 		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -1,7 +1,9 @@
 package integration
 
 import (
+	"crypto/sha256"
 	"fmt"
+	"net"
 	"runtime"
 	"strings"
 	"sync"
@@ -9,21 +11,23 @@ import (
 	"testing"
 
 	"github.com/caddyserver/caddy/v2"
+
+	"github.com/caddy-klavi/caddy-klavi/klavi"
 )
 
 // A reload under load keeps the token and drops no request that a handler has
 // begun to read. Connections that Caddy closes before that are the client's to
-// repeat. (Klavi stands outside: a sandbox that reloads too does drop some.)
+// repeat: for those, nothing has reached Klavi, and no report is accepted.
 func TestReloadUnderLoad(t *testing.T) {
 	t.Setenv("TEST_SECRET_KEY", testSecret)
-	g := startBesideKlavi(t)
+	g := startAlone(t)
 	token := g.link().field("linkToken")
 	g.want(g.institutions(token), 200, "")
 
 	var stop atomic.Bool
-	var answered atomic.Int64
 	var wg sync.WaitGroup
-	keep := func(method, url, body string, headers ...string) {
+	var links, others, reports atomic.Int64
+	keep := func(answered *atomic.Int64, method, url, body string, headers ...string) {
 		wg.Go(func() {
 			for !stop.Load() {
 				a, err := try(method, url, body, headers...)
@@ -38,9 +42,26 @@ func TestReloadUnderLoad(t *testing.T) {
 			}
 		})
 	}
-	keep("GET", g.url("app", "/klavi/institutions"), "", append(asMaria, "Klavi-Link-Token", token)...)
-	keep("POST", g.url("app", "/klavi/links"), "{}", asMaria...)
-	keep("GET", g.url("services", "/consents?personalTaxId="+testCPF), "")
+	keep(&others, "GET", g.url("app", "/klavi/institutions"), "", append(asMaria, "Klavi-Link-Token", token)...)
+	keep(&links, "POST", g.url("app", "/klavi/links"), "{}", asMaria...)
+	keep(&others, "GET", g.url("services", "/consents?personalTaxId="+testCPF), "")
+	wg.Go(func() {
+		for i := 0; !stop.Load(); i++ {
+			body := fmt.Sprintf(`{"productName":"pf_loans","productReportId":"report-%d"}`, i)
+			a, err := try("POST", g.url("hooks", "/klavi/reports"), body, klavi.SignatureHeader, klavi.Sign([]byte(testSecret), []byte(body)))
+			if err != nil {
+				continue
+			}
+			g.mu.Lock()
+			accepted := g.accepted[sha256.Sum256([]byte(body))]
+			g.mu.Unlock()
+			if a.status != 200 || !accepted {
+				t.Errorf("report %d: got %d %s, accepted by its upstream: %v", i, a.status, a.body, accepted)
+				return
+			}
+			reports.Add(1)
+		}
+	})
 
 	for i := range 20 {
 		if err := g.load(faces + fmt.Sprintf("# reload %d\n", i)); err != nil {
@@ -49,8 +70,11 @@ func TestReloadUnderLoad(t *testing.T) {
 	}
 	stop.Store(true)
 	wg.Wait()
-	if answered.Load() < 20 {
-		t.Errorf("got %d answers during the reloads, want load", answered.Load())
+	if links.Load() < 5 || others.Load() < 5 || reports.Load() < 5 {
+		t.Errorf("got %d links, %d reports and %d others during the reloads, want load", links.Load(), reports.Load(), others.Load())
+	}
+	if made, answered := g.links.Load(), links.Load()+1; made != answered {
+		t.Errorf("%d links were made at klavi and %d were answered, want as many", made, answered)
 	}
 	g.wantLogins(1)
 	g.want(g.institutions(token), 200, "") // sealed before, opened after
@@ -163,7 +187,16 @@ func TestSecretKeyRotation(t *testing.T) {
 func TestValidateAsksNothing(t *testing.T) {
 	t.Setenv("TEST_SECRET_KEY", testSecret)
 	g := &gateway{t: t, ports: make(map[string]string), logs: t.TempDir() + "/log"}
-	config, err := adapt(g.expand(strings.Replace(site, "http://127.0.0.1:{{klavi}}/data/v1", "https://klavi.invalid/data/v1", 1)))
+	l, err := net.Listen("tcp", "127.0.0.1:"+g.port("klavi"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	asked := make(chan bool, 1)
+	go func() {
+		_, err := l.Accept()
+		asked <- err == nil
+	}()
+	config, err := adapt(g.expand(site))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -172,6 +205,10 @@ func TestValidateAsksNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := caddy.Validate(&cfg); err != nil {
-		t.Errorf("got %v, want a valid config without klavi", err)
+		t.Errorf("got %v, want a valid config", err)
+	}
+	l.Close()
+	if <-asked {
+		t.Error("validating the config called klavi")
 	}
 }

@@ -1,8 +1,13 @@
 package integration
 
 import (
+	"crypto/sha256"
+	"io"
+	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/caddy-klavi/caddy-klavi/sandbox"
@@ -115,20 +120,48 @@ func (g *gateway) fault(faults string) {
 	}
 }
 
-// startBesideKlavi runs the faces with a sandbox that does not reload with them.
-func startBesideKlavi(t *testing.T) *gateway {
+// besides is what stands around a gateway and does not reload with it.
+type besides struct {
+	*gateway
+	links    atomic.Int64 // how many POST /links have reached Klavi
+	mu       sync.Mutex
+	accepted map[[sha256.Size]byte]bool // the bodies that the upstream has accepted
+}
+
+// startAlone runs the faces alone, with everything else outside of this Caddy.
+func startAlone(t *testing.T) *besides {
 	t.Helper()
+	b := &besides{accepted: make(map[[sha256.Size]byte]bool)}
 	klavi, err := sandbox.New(sandbox.Options{SecretKey: testSecret, Manual: true})
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := httptest.NewServer(klavi)
 	t.Cleanup(func() {
-		server.Close()
 		if err := klavi.Close(); err != nil {
 			t.Error(err)
 		}
 	})
-	port := server.URL[strings.LastIndex(server.URL, ":")+1:]
-	return start(t, faces, "klavi", port)
+	serve := func(h http.HandlerFunc) string {
+		server := httptest.NewServer(h)
+		t.Cleanup(server.Close)
+		return server.URL[strings.LastIndex(server.URL, ":")+1:]
+	}
+	atKlavi := serve(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodPost && r.URL.Path == "/data/v1/links" {
+			b.links.Add(1)
+		}
+		klavi.ServeHTTP(w, r)
+	})
+	upstream := serve(func(w http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(r.Body)
+		if err != nil {
+			return
+		}
+		b.mu.Lock()
+		b.accepted[sha256.Sum256(body)] = true
+		b.mu.Unlock()
+		w.WriteHeader(http.StatusOK)
+	})
+	b.gateway = start(t, faces, "klavi", atKlavi, "upstream", upstream)
+	return b
 }

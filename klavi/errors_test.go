@@ -37,7 +37,8 @@ func TestParseError(t *testing.T) {
 		},
 		{
 			"only a title", 404, `{"error":"Not Found","message":{"odd":true},"statusCode":404.5}`,
-			Error{404, 0, "Not Found", ""}, "klavi answered 404: Not Found",
+			Error{404, 0, "Not Found", ""},
+			"klavi answered 404: Not Found",
 		},
 		{"other letters", 400, `{"StatusCode":400,"MESSAGE":"Invalid phone"}`, Error{400, 400, "", "Invalid phone"}, "klavi answered 400: Invalid phone"},
 		{"absurd code", 500, `{"statusCode":99999999999999999999}`, Error{StatusCode: 500}, "klavi answered 500"},

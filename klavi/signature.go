@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"hash"
+	"slices"
 )
 
 // The headers that Klavi adds to every event and report (docs.klavi.ai/connect/security). The timestamp, Unix time in
@@ -87,8 +88,8 @@ func (v *Verifier) Write(p []byte) (int, error) {
 func (v *Verifier) Match(sig []byte) (key int, ok bool) {
 	var sum [sha256.Size]byte
 	key = -1
-	for i := len(v.macs) - 1; i >= 0; i-- {
-		equal := subtle.ConstantTimeCompare(v.macs[i].Sum(sum[:0]), sig)
+	for i, v0 := range slices.Backward(v.macs) {
+		equal := subtle.ConstantTimeCompare(v0.Sum(sum[:0]), sig)
 		key = subtle.ConstantTimeSelect(equal, i, key)
 	}
 	return key, key >= 0

@@ -153,12 +153,13 @@ func (t *Tokens) login(ctx context.Context, login Login, ahead, timeout time.Dur
 		}
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), timeout)
 		defer cancel()
+		began := t.now()
 		value, lifetime, err := guard(ctx, login)
 		if err != nil {
 			t.failed(err)
 			return nil, err
 		}
-		return t.store(value, lifetime, ahead), nil
+		return t.store(value, began, lifetime, ahead), nil
 	})
 }
 
@@ -177,18 +178,18 @@ func guard(ctx context.Context, login Login) (value string, lifetime time.Durati
 	return value, lifetime, err
 }
 
-func (t *Tokens) store(value string, lifetime, ahead time.Duration) *Token {
+// store keeps a token whose life began when it was asked for, at the latest.
+func (t *Tokens) store(value string, began, lifetime, ahead time.Duration) *Token {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.failures, t.nextTry, t.lastErr = 0, 0, nil
-	now := t.now()
 	tok := &Token{
 		value:   value,
 		header:  "Bearer " + value,
-		fetched: now,
+		fetched: t.now(),
 		// A token that lives shorter than ahead is not renewed on every use.
-		renewAt: now + lifetime - min(ahead, lifetime/3),
-		expires: now + lifetime,
+		renewAt: began + lifetime - min(ahead, lifetime/3),
+		expires: began + lifetime,
 	}
 	t.current.Store(tok)
 	return tok

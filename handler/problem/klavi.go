@@ -14,8 +14,7 @@ const unreachableFor = 5 * time.Second
 
 // FromCall returns the problem for a call to Klavi that brought no answer.
 func FromCall(err error) *Problem {
-	var login *klavi.LoginError
-	if errors.As(err, &login) {
+	if login, ok := errors.AsType[*klavi.LoginError](err); ok {
 		if login.Refused {
 			return New(KlaviRefused, "Klavi does not accept the gateway's credentials; whoever runs the gateway must mend that.")
 		}
@@ -23,8 +22,7 @@ func FromCall(err error) *Problem {
 		p.RetryAfter = max(login.RetryAfter, time.Second)
 		return p
 	}
-	var call *gateway.CallError
-	if errors.As(err, &call) {
+	if call, ok := errors.AsType[*gateway.CallError](err); ok {
 		p := New(KlaviUnreachable, "Klavi cannot be reached at the moment.")
 		p.RetryAfter = unreachableFor
 		if call.Timeout {

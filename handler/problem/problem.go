@@ -116,7 +116,7 @@ func (p *Problem) header(h http.Header, length int) {
 	h.Set("Cache-Control", "no-store")
 	h.Set("X-Content-Type-Options", "nosniff")
 	if p.HTTPStatus() == http.StatusUnauthorized {
-		h.Set("WWW-Authenticate", "Bearer") // RFC 9110 wants one with every 401
+		h.Set("Www-Authenticate", "Bearer") // RFC 9110 wants one with every 401
 	}
 	if p.RetryAfter > 0 {
 		h.Set("Retry-After", strconv.Itoa(int(math.Ceil(p.RetryAfter.Seconds()))))

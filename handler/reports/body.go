@@ -18,8 +18,9 @@ import (
 const (
 	// A body up to this size stays in memory.
 	maxInMemory = 1 << 20
-	// The first piece of memory for a body; each next one is four times as large.
-	firstPiece = 16 << 10
+	// The first piece of memory for a body; each next one is four times as
+	// large. It is what one byte of a stranger's costs.
+	firstPiece = 4 << 10
 )
 
 var (
@@ -125,21 +126,29 @@ func (in *intake) read(ctx context.Context, b *body) error {
 	return nil
 }
 
-// makeRoom makes the full buffer of b larger, or empties it into a file.
+// makeRoom makes the full buffer of b larger, or empties it into a file. Nobody
+// waits for memory who has some: bodies that each hold a part of it, waiting for
+// more, would wait for each other.
 func (in *intake) makeRoom(ctx context.Context, b *body) error {
 	has := int64(cap(b.data))
-	if has < in.limits.inMemory {
+	if has < in.limits.inMemory && b.file == nil {
 		want := min(max(firstPiece, 4*has), in.limits.inMemory)
 		if in.announced >= 0 {
 			want = min(want, in.announced)
 		}
-		if err := b.memory.grow(ctx, want-has, &in.patience); err != nil {
-			return err
+		if b.memory.tryGrow(want - has) {
+			larger := make([]byte, len(b.data), want)
+			copy(larger, b.data)
+			b.data = larger
+			return nil
 		}
-		larger := make([]byte, len(b.data), want)
-		copy(larger, b.data)
-		b.data = larger
-		return nil
+		if has == 0 {
+			if err := b.memory.grow(ctx, want, &in.patience); err != nil {
+				return err
+			}
+			b.data = make([]byte, 0, want)
+			return nil
+		}
 	}
 	if b.file == nil {
 		if err := b.open(in.limits.spoolDir); err != nil {

@@ -6,8 +6,10 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"sync"
 	"testing"
 	"testing/iotest"
+	"testing/synctest"
 	"time"
 )
 
@@ -85,4 +87,49 @@ func TestRetainAfterRelease(t *testing.T) {
 	if b.retain() {
 		t.Error("got a body that had been given up")
 	}
+}
+
+// trickle gives a body in pieces, with a pause before each.
+type trickle struct{ left int }
+
+func (s *trickle) Read(p []byte) (int, error) {
+	if s.left == 0 {
+		return 0, io.EOF
+	}
+	time.Sleep(time.Millisecond)
+	n := min(len(p), s.left, 1000)
+	s.left -= n
+	return n, nil
+}
+
+// Bodies that together need more memory than there is go on by way of the disk:
+// none waits for memory that another one holds while it waits too.
+func TestBodiesDoNotWaitForEachOther(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const size = 40_000
+		memory, spool := newRoom(64_000), newRoom(10<<20)
+		var wg sync.WaitGroup
+		for i := range 12 {
+			wg.Go(func() {
+				in := intake{
+					source: &trickle{size}, announced: size, max: size, until: time.Now().Add(time.Hour),
+					patience: patience{time.Second}, lane: klaviLane, check: io.Discard,
+					limits: limits{inMemory: 1 << 20, memory: memory, spool: spool, spoolDir: t.TempDir()},
+				}
+				b, err := in.receive(t.Context())
+				if err != nil {
+					t.Errorf("body %d: got %v, want it whole", i, err)
+					return
+				}
+				if got, err := io.Copy(io.Discard, b.reader()); got != size || err != nil {
+					t.Errorf("body %d: got %d bytes, %v, want %d", i, got, err, size)
+				}
+				b.release()
+			})
+		}
+		wg.Wait()
+		if memory.free != 64_000 || spool.free != 10<<20 {
+			t.Errorf("got %d and %d bytes free afterwards, want all", memory.free, spool.free)
+		}
+	})
 }

@@ -118,8 +118,7 @@ func (h *Reports) attempt(ctx context.Context, route *Route, rep *report, attemp
 	ctx, span := startSpan(ctx, route.Name)
 	err := h.run(ctx, route, rep, attempt)
 	status := http.StatusOK
-	var f *failure
-	if errors.As(err, &f) {
+	if f, ok := errors.AsType[*failure](err); ok {
 		f.late = ctx.Err() != nil
 		status = f.status
 	}

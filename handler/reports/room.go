@@ -43,11 +43,25 @@ func newRoom(size int64) *room {
 	return &room{free: size, others: size / 2}
 }
 
+// tryTake takes n bytes if they are free and nobody waits for them.
+func (rm *room) tryTake(l lane, n int64) bool {
+	rm.mu.Lock()
+	defer rm.mu.Unlock()
+	return rm.takeFree(l, n)
+}
+
+func (rm *room) takeFree(l lane, n int64) bool {
+	if rm.queues[klaviLane].Len() > 0 || l == othersLane && rm.queues[othersLane].Len() > 0 || !rm.fits(l, n) {
+		return false
+	}
+	rm.deduct(l, n)
+	return true
+}
+
 // take takes n bytes, and waits for them until ctx is done.
 func (rm *room) take(ctx context.Context, l lane, n int64) error {
 	rm.mu.Lock()
-	if rm.queues[klaviLane].Len() == 0 && (l == klaviLane || rm.queues[othersLane].Len() == 0) && rm.fits(l, n) {
-		rm.deduct(l, n)
+	if rm.takeFree(l, n) {
 		rm.mu.Unlock()
 		return nil
 	}
@@ -128,6 +142,14 @@ func (s *share) grow(ctx context.Context, n int64, p *patience) error {
 	p.left -= time.Since(began)
 	s.n += n
 	return nil
+}
+
+func (s *share) tryGrow(n int64) bool {
+	if !s.room.tryTake(s.lane, n) {
+		return false
+	}
+	s.n += n
+	return true
 }
 
 func (s *share) release() {

@@ -52,7 +52,7 @@ func TestTableErrors(t *testing.T) {
 		{"only the kind", []*Route{specific("a", "pf_")}, "is no type of report"},
 		{"event with dash", []*Route{events("a", "consent-revoked")}, "is no name of an event"},
 		{"empty event", []*Route{events("a", "")}, "is no name of an event"},
-		{"event star star", []*Route{events("a", "**")}, "is no name of an event"},
+		{"event star", []*Route{events("a", "**")}, "is no name of an event"},
 		{"takes nothing", []*Route{{Name: "a", HandlersRaw: someHandler}}, "takes nothing: it needs specific, other, all or events"},
 		{"no handlers", []*Route{{Name: "a", Other: true}}, "has no handlers"},
 	}

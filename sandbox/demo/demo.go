@@ -5,7 +5,6 @@ package demo
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"os"
@@ -108,7 +107,7 @@ func parseDemo(d *caddyfile.Dispenser, existing any) (any, error) {
 	}
 	return httpcaddyfile.App{
 		Name:  "klavi_demo",
-		Value: json.RawMessage(caddyconfig.JSON(demo, nil)),
+		Value: caddyconfig.JSON(demo, nil),
 	}, nil
 }
 
