@@ -7,13 +7,11 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"maps"
 	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -95,6 +93,9 @@ func (g *gateway) expand(caddyfile string) string {
 	}
 }
 
+// used are the ports of all tests: none gets what another one may still be closing.
+var used = make(map[string]bool)
+
 func (g *gateway) port(name string) string {
 	g.t.Helper()
 	if p, ok := g.ports[name]; ok {
@@ -105,10 +106,14 @@ func (g *gateway) port(name string) string {
 	for range 100 {
 		p := strconv.Itoa(20000 + rand.IntN(10000))
 		l, err := net.Listen("tcp", "127.0.0.1:"+p)
-		if err != nil || slices.Contains(slices.Collect(maps.Values(g.ports)), p) {
+		if err != nil {
 			continue
 		}
 		l.Close()
+		if used[p] {
+			continue
+		}
+		used[p] = true
 		g.ports[name] = p
 		return p
 	}

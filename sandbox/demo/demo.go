@@ -83,6 +83,7 @@ func parseDemo(d *caddyfile.Dispenser, existing any) (any, error) {
 		return nil, d.ArgErr()
 	}
 	demo := new(Demo)
+	var ports []port
 	for nesting := d.Nesting(); d.NextBlock(nesting); {
 		switch d.Val() {
 		case "port":
@@ -90,7 +91,8 @@ func parseDemo(d *caddyfile.Dispenser, existing any) (any, error) {
 			if len(args) != 3 {
 				return nil, d.Err("port takes a number, the environment variable that changes it, and what listens there")
 			}
-			if err := ports.check(port{number: args[0], variable: args[1], what: args[2]}); err != nil {
+			ports = append(ports, port{number: args[0], variable: args[1], what: args[2]})
+			if err := checkPorts(ports, &looked); err != nil {
 				return nil, d.WrapErr(err)
 			}
 		case "banner":

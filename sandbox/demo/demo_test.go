@@ -17,6 +17,12 @@ func TestPorts(t *testing.T) {
 	}
 	defer l.Close()
 	_, busy, _ := net.SplitHostPort(l.Addr().String())
+	ours, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ours.Close()
+	_, seen, _ := net.SplitHostPort(ours.Addr().String())
 	free, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -31,7 +37,7 @@ func TestPorts(t *testing.T) {
 		want    string
 	}{
 		{"free", true, []port{{open, "A", "the app"}}, ""},
-		{"looked at before", true, []port{{open, "A", "the app"}, {open, "A", "the app"}}, ""},
+		{"taken, but looked at before", true, []port{{seen, "B", "the hooks"}}, ""},
 		{"taken", true, []port{{busy, "B", "the hooks"}}, "port " + busy + " (the hooks) is taken by another process: end that, or choose another port with B=<port>"},
 		{"taken, but nothing is opened", false, []port{{busy, "B", "the hooks"}}, ""},
 		{"wanted twice", true, []port{{open, "A", "the app"}, {open, "B", "the hooks"}}, "set A or B"},
@@ -39,13 +45,7 @@ func TestPorts(t *testing.T) {
 		{"out of range", true, []port{{"70000", "A", "the app"}}, "set A to a number"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			c := checker{running: tt.running}
-			var err error
-			for _, p := range tt.ports {
-				if err = c.check(p); err != nil {
-					break
-				}
-			}
+			err := checkPorts(tt.ports, &lookout{running: tt.running, seen: map[string]bool{seen: true}})
 			if (err == nil) != (tt.want == "") || (err != nil && !strings.Contains(err.Error(), tt.want)) {
 				t.Errorf("got %v, want %q", err, tt.want)
 			}

@@ -13,42 +13,54 @@ import (
 // port is one that the demo is about to open on the loopback interface.
 type port struct{ number, variable, what string }
 
-// ports remembers what was looked at: when the config is read once more, to be
-// reloaded, the ports are taken by ourselves.
-var ports = checker{running: slices.Contains(os.Args[min(1, len(os.Args)):], "run")}
+// looked remembers which ports were looked at: when the config is read once
+// more, to be reloaded, they are taken by ourselves.
+var looked = lookout{running: slices.Contains(os.Args[min(1, len(os.Args)):], "run")}
 
-type checker struct {
+type lookout struct {
 	// running is false for commands that open nothing, such as adapt and
 	// validate, or a reload of a demo that runs.
 	running bool
 
 	mu   sync.Mutex
-	seen map[string]port
+	seen map[string]bool
 }
 
-// check returns an error if the port cannot be opened because someone has it.
-func (c *checker) check(p port) error {
-	n, err := strconv.Atoi(p.number)
-	if err != nil || n < 1 || n > 65535 {
-		return fmt.Errorf("%q is not a port: set %s to a number between 1 and 65535", p.number, p.variable)
+// taken reports whether somebody else has the port.
+func (l *lookout) taken(number string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.running || l.seen[number] {
+		return false
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if other, ok := c.seen[p.number]; ok {
-		if other == p {
-			return nil
+	if taken(number) {
+		return true
+	}
+	if l.seen == nil {
+		l.seen = make(map[string]bool)
+	}
+	l.seen[number] = true
+	return false
+}
+
+// checkPorts returns an error if one of the ports cannot be opened.
+func checkPorts(list []port, l *lookout) error {
+	wanted := make(map[string]port)
+	for _, p := range list {
+		n, err := strconv.Atoi(p.number)
+		if err != nil || n < 1 || n > 65535 {
+			return fmt.Errorf("%q is not a port: set %s to a number between 1 and 65535", p.number, p.variable)
 		}
-		return fmt.Errorf("port %s is wanted for %s and for %s: set %s or %s to another",
-			p.number, other.what, p.what, other.variable, p.variable)
+		if other, ok := wanted[p.number]; ok {
+			return fmt.Errorf("port %s is wanted for %s and for %s: set %s or %s to another",
+				p.number, other.what, p.what, other.variable, p.variable)
+		}
+		wanted[p.number] = p
+		if l.taken(p.number) {
+			return fmt.Errorf("port %s (%s) is taken by another process: end that, or choose another port with %s=<port>",
+				p.number, p.what, p.variable)
+		}
 	}
-	if c.running && taken(p.number) {
-		return fmt.Errorf("port %s (%s) is taken by another process: end that, or choose another port with %s=<port>",
-			p.number, p.what, p.variable)
-	}
-	if c.seen == nil {
-		c.seen = make(map[string]port)
-	}
-	c.seen[p.number] = p
 	return nil
 }
 
