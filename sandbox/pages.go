@@ -3,7 +3,6 @@ package sandbox
 import (
 	"bytes"
 	"embed"
-	"errors"
 	"html/template"
 	"net/http"
 	"net/url"
@@ -35,7 +34,7 @@ var pages = map[string]page{
 //go:embed pages/*.html
 var pageFiles embed.FS
 
-var templates = template.Must(template.ParseFS(pageFiles, "pages/*.html"))
+var templates = template.Must(template.New("").Funcs(template.FuncMap{"taxID": punctuated}).ParseFS(pageFiles, "pages/*.html"))
 
 // screen is what a page shows, or where it sends the browser.
 type screen struct {
@@ -47,14 +46,20 @@ type screen struct {
 
 // view is what the templates know.
 type view struct {
+	Lang         string
+	T            texts
+	Place        string // "bank" on the bank's own page; Klavi's otherwise
+	Step         int    // on the way from linkURL: 1 to 3
 	Title        string
 	Error        string
 	Token        string // of the link
 	Session      string
 	Institutions []institution
 	Institution  *institution
+	Chosen       string // of the institutions, its code
 	CPF, CNPJ    string
 	AskCPF       bool
+	TypedCPF     string
 	Until        string
 }
 
@@ -94,6 +99,7 @@ func (s *Sandbox) servePage(w http.ResponseWriter, r *http.Request, p page) {
 		seeOther(w, show.to)
 		return
 	}
+	h.Set("Vary", "Accept-Language")
 	var b bytes.Buffer
 	if err := templates.ExecuteTemplate(&b, show.template, show.data); err != nil {
 		http.Error(w, err.Error(), http.StatusInternalServerError)
@@ -104,33 +110,55 @@ func (s *Sandbox) servePage(w http.ResponseWriter, r *http.Request, p page) {
 	w.Write(b.Bytes())
 }
 
-func failure(status int, title, text string) screen {
-	return screen{status: status, template: "message.html", data: view{Title: title, Error: text}}
+// newView is a page in the browser's language, whose title is the text of that name.
+func newView(r *http.Request, title string) view {
+	t := textsFor(r)
+	return view{Lang: t["lang"], T: t, Title: t[title]}
+}
+
+// failure is a page that says what is wrong in the text of that name. What is added to it ends the sentence.
+func failure(r *http.Request, status int, name, added string) screen {
+	v := newView(r, name)
+	v.Error = v.T[name+"Text"]
+	if added != "" {
+		v.Error += added + "."
+	}
+	return screen{status: status, template: "message.html", data: v}
 }
 
 func donePage(_ *Sandbox, r *http.Request) screen {
 	if e := r.Form.Get("error"); e != "" {
-		return failure(http.StatusOK, "Not shared", "Nothing was shared ("+e+"). You can close this page.")
+		return failure(r, http.StatusOK, "notShared", e)
 	}
-	return screen{status: http.StatusOK, template: "message.html", data: view{Title: "Done. You can close this page."}}
+	return failure(r, http.StatusOK, "done", "")
+}
+
+// punctuated writes a CPF or CNPJ as people do.
+func punctuated(id string) string {
+	switch len(id) {
+	case 11:
+		return id[:3] + "." + id[3:6] + "." + id[6:9] + "-" + id[9:]
+	case 14:
+		return id[:2] + "." + id[2:5] + "." + id[5:8] + "/" + id[8:12] + "-" + id[12:]
+	}
+	return id
 }
 
 // startPage is the page behind linkURL: choose an institution, say who you are.
 func (s *Sandbox) startPage(r *http.Request) screen {
 	t, ok := s.tokens.get(r.Form.Get("v"))
 	if !ok || t.kind != linkToken {
-		return failure(http.StatusNotFound, "Unknown link", "This link does not exist.")
+		return failure(r, http.StatusNotFound, "unknownLink", "")
 	}
 	if !s.clock.now().Before(t.expires) {
-		return failure(http.StatusGone, "Link expired", "A link lives for 30 minutes. Ask the app for a new one.")
+		return failure(r, http.StatusGone, "linkExpired", "")
 	}
 	l := t.link
-	v := view{
-		Title: "Choose your institution", Token: r.Form.Get("v"), CPF: l.personal, CNPJ: l.business,
-		AskCPF: l.personal == "", Institutions: institutions,
-	}
+	v := newView(r, "startTitle")
+	v.Step, v.Token, v.Institutions, v.Chosen = 1, r.Form.Get("v"), institutions, institutions[0].Code
+	v.CPF, v.CNPJ, v.AskCPF = l.personal, l.business, l.personal == ""
 	if inst := findInstitution(l.institution); inst != nil {
-		v.Title, v.Institutions = "Share your data", []institution{*inst}
+		v.Title, v.Institutions, v.Chosen = v.T["presetTitle"], []institution{*inst}, inst.Code
 	}
 	if r.Method == http.MethodGet {
 		return screen{status: http.StatusOK, template: "start.html", data: v}
@@ -140,9 +168,9 @@ func (s *Sandbox) startPage(r *http.Request) screen {
 	}
 	con, err := s.chosen(l, r.PostForm.Get("institutionCode"), r.PostForm.Get("personalTaxId"))
 	if err != nil {
-		v.Error = err.Error()
-		if e, ok := errors.AsType[*apiError](err); ok {
-			v.Error = e.Message
+		v.Error, v.TypedCPF = v.T.explain(err), r.PostForm.Get("personalTaxId")
+		if l.institution == "" {
+			v.Chosen = r.PostForm.Get("institutionCode")
 		}
 		return screen{status: http.StatusUnprocessableEntity, template: "start.html", data: v}
 	}
@@ -155,13 +183,13 @@ func (s *Sandbox) chosen(l *link, code, cpf string) (*consent, error) {
 		code = l.institution
 	}
 	if code == "" {
-		return nil, errors.New("Choose an institution.")
+		return nil, pageError("chooseOne")
 	}
 	if l.personal != "" {
 		cpf = l.personal
 	}
 	if cpf == "" {
-		return nil, errors.New("Fill in your CPF.")
+		return nil, pageError("fillCPF")
 	}
 	return s.createConsent(l, consentRequest{
 		ExternalTrackID: uuid.NewString(), PersonalTaxID: cpf, BusinessTaxID: l.business, InstitutionCode: code,
@@ -172,13 +200,13 @@ func (s *Sandbox) chosen(l *link, code, cpf string) (*consent, error) {
 func (s *Sandbox) ticketPage(r *http.Request) screen {
 	t, ok := s.tickets.take(r.Form.Get("ticket"))
 	if !ok {
-		return failure(http.StatusGone, "Already used", "A consentRedirectURL can be opened once. Create a new consent.")
+		return failure(r, http.StatusGone, "used", "")
 	}
 	if !s.clock.now().Before(t.until) {
-		return failure(http.StatusGone, "Too late", "A consentRedirectURL must be opened within 60 seconds. Create a new consent.")
+		return failure(r, http.StatusGone, "tooLate", "")
 	}
 	if !t.consent.pending() {
-		return failure(http.StatusGone, "Nothing to do", "This consent is "+t.consent.status+".")
+		return failure(r, http.StatusGone, "nothingToDo", t.consent.status)
 	}
 	return s.enter(t.consent, false, baseURL(r))
 }
@@ -208,18 +236,25 @@ func (s *Sandbox) enter(con *consent, hosted bool, base string) screen {
 func (s *Sandbox) visit(r *http.Request, state string) (*session, screen, bool) {
 	se, ok := s.sessions.get(r.Form.Get("session"))
 	if !ok {
-		return nil, failure(http.StatusNotFound, "Unknown session", "Start again from the app."), false
+		return nil, failure(r, http.StatusNotFound, "unknownSession", ""), false
 	}
 	if se.consent.status != state {
-		return nil, failure(http.StatusConflict, "Nothing to do", "This consent is "+se.consent.status+"."), false
+		return nil, failure(r, http.StatusConflict, "nothingToDo", se.consent.status), false
 	}
 	return se, screen{}, true
 }
 
+// ask shows a page that asks for a decision.
 func (s *Sandbox) ask(r *http.Request, se *session, template, title string) screen {
-	v := view{
-		Title: title, Session: r.Form.Get("session"), Institution: findInstitution(se.consent.institution),
-		CPF: se.consent.personal, CNPJ: se.consent.business, Until: "it is revoked",
+	v := newView(r, title)
+	v.Session, v.Institution = r.Form.Get("session"), findInstitution(se.consent.institution)
+	v.CPF, v.CNPJ, v.Until = se.consent.personal, se.consent.business, v.T["revoked"]
+	v.Place, v.Step = "bank", 2
+	if se.consent.status == awaitingLGPD {
+		v.Place, v.Step = "", 3
+	}
+	if !se.hosted {
+		v.Step = 0
 	}
 	if !se.consent.expires.IsZero() {
 		v.Until = se.consent.expires.Format(time.DateOnly)
@@ -244,7 +279,7 @@ func (s *Sandbox) bankPage(r *http.Request) screen {
 		return refusal
 	}
 	if r.Method == http.MethodGet {
-		return s.ask(r, se, "bank.html", findInstitution(se.consent.institution).Name)
+		return s.ask(r, se, "bank.html", "bankTitle")
 	}
 	switch r.PostForm.Get("decision") {
 	case "approve":
@@ -257,7 +292,7 @@ func (s *Sandbox) bankPage(r *http.Request) screen {
 		s.move(se.consent, inError)
 		return screen{to: se.consent.returnURL(se.hosted, serverError, "The institution failed")}
 	}
-	return failure(http.StatusBadRequest, "No decision", "Approve or refuse.")
+	return failure(r, http.StatusBadRequest, "noDecision", "")
 }
 
 // lgpdPage is Klavi's own consent, under the Brazilian data protection law.
@@ -267,7 +302,7 @@ func (s *Sandbox) lgpdPage(r *http.Request) screen {
 		return refusal
 	}
 	if r.Method == http.MethodGet {
-		return s.ask(r, se, "lgpd.html", "Share with the app")
+		return s.ask(r, se, "lgpd.html", "lgpdTitle")
 	}
 	switch r.PostForm.Get("decision") {
 	case "approve":
@@ -277,5 +312,5 @@ func (s *Sandbox) lgpdPage(r *http.Request) screen {
 		s.move(se.consent, rejected)
 		return screen{to: se.consent.returnURL(se.hosted, accessDenied, "The user did not agree to share")}
 	}
-	return failure(http.StatusBadRequest, "No decision", "Agree or refuse.")
+	return failure(r, http.StatusBadRequest, "noDecision", "")
 }

@@ -259,3 +259,70 @@ func TestConsentRedirectURL(t *testing.T) {
 		t.Errorf("too late: got %d %s, want 410", b.status, b.html)
 	}
 }
+
+// Every text is there in both languages, and every page uses only those.
+func TestPageTexts(t *testing.T) {
+	for key := range english {
+		if _, ok := portuguese[key]; !ok {
+			t.Errorf("got no Portuguese text for %s", key)
+		}
+	}
+	for key := range portuguese {
+		if _, ok := english[key]; !ok {
+			t.Errorf("got no English text for %s", key)
+		}
+	}
+	files, err := pageFiles.ReadDir("pages")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range files {
+		page, err := pageFiles.ReadFile("pages/" + file.Name())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range regexp.MustCompile(`\.T\.(\w+)`).FindAllStringSubmatch(string(page), -1) {
+			if _, ok := english[m[1]]; !ok {
+				t.Errorf("%s: got the unknown text %s", file.Name(), m[1])
+			}
+		}
+	}
+}
+
+func TestPageLanguage(t *testing.T) {
+	_, _, link := hosted(t, Options{}, hostedLink)
+	for header, want := range map[string]string{
+		"":                          "en",
+		"pt-BR,pt;q=0.9,en;q=0.8":   "pt-BR",
+		"de, PT-pt;q=0.9, en;q=0.8": "pt-BR",
+		"en-US,en;q=0.9,pt;q=0.8":   "en",
+		"ja":                        "en",
+		"ptx":                       "en",
+	} {
+		req, _ := http.NewRequest("GET", link["linkURL"].(string), nil)
+		req.Header.Set("Accept-Language", header)
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, _ := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		if !strings.Contains(string(body), `<html lang="`+want+`">`) || resp.Header.Get("Vary") != "Accept-Language" {
+			t.Errorf("%q: got %.60s, want %s", header, body, want)
+		}
+		if want == "pt-BR" && !strings.Contains(string(body), "Simulação:") {
+			t.Errorf("%q: got a page that does not say that it is a simulation", header)
+		}
+	}
+}
+
+// What a person typed is still there when it was refused.
+func TestHostedPageKeepsTheForm(t *testing.T) {
+	_, _, link := hosted(t, Options{}, hostedLink)
+	b := newBrowser(t)
+	b.visit(link["linkURL"].(string))
+	b.press("continue", url.Values{"institutionCode": {"104"}, "personalTaxId": {"258.722.521-37"}})
+	if b.status != 422 || !strings.Contains(b.html, `value="104" checked`) || !strings.Contains(b.html, `value="258.722.521-37"`) {
+		t.Errorf("got %d %s, want the form as it was sent", b.status, b.html)
+	}
+}

@@ -70,6 +70,7 @@ func TestParseDemo(t *testing.T) {
 }
 
 func TestUpstream(t *testing.T) {
+	received = newArrivals()
 	post := httptest.NewRequest("POST", "/checking", strings.NewReader("{}"))
 	post.Header.Set("Klavi-Report-Type", "pf_checking_account")
 	post.Header.Set("Klavi-Report-Id", "id-1")

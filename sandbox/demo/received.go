@@ -1,9 +1,11 @@
 package demo
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net/http"
 	"strconv"
@@ -12,11 +14,9 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
+	"github.com/caddyserver/caddy/v2/modules/caddyevents"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 )
-
-// keptArrivals bounds what an upstream remembers.
-const keptArrivals = 1000
 
 func init() {
 	caddy.RegisterModule(Upstream{})
@@ -25,8 +25,13 @@ func init() {
 }
 
 // Upstream stands for the partner's services: it takes a report at any path, and
-// shows at `GET /received` what arrived. It keeps no report, only what came with it.
-type Upstream struct{}
+// shows at `GET /received` what arrived, and at `GET /received/stream` what
+// arrives, as server-sent events. It keeps no report, only what came with it. All
+// upstreams of a process show the same.
+type Upstream struct {
+	// stopping is closed before Caddy waits for requests to end.
+	stopping chan struct{}
+}
 
 // Arrival is one report, or body of events, that arrived.
 type Arrival struct {
@@ -41,11 +46,8 @@ type Arrival struct {
 	Attempt int `json:"attempt"`
 }
 
-// arrivals belongs to the process, so that a reload does not forget it.
-var arrivals struct {
-	mu   sync.Mutex
-	list []Arrival
-}
+// received belongs to the process, so that a reload does not forget it.
+var received = newArrivals()
 
 // CaddyModule returns the Caddy module information.
 func (Upstream) CaddyModule() caddy.ModuleInfo {
@@ -55,11 +57,32 @@ func (Upstream) CaddyModule() caddy.ModuleInfo {
 	}
 }
 
-func (Upstream) ServeHTTP(w http.ResponseWriter, r *http.Request, _ caddyhttp.Handler) error {
-	if r.Method == http.MethodGet && r.URL.Path == "/received" {
-		return show(w)
+// Provision asks to be told when Caddy stops, or has loaded another config: a
+// page that follows the arrivals would hold up both for the grace period.
+func (u *Upstream) Provision(ctx caddy.Context) error {
+	app, err := ctx.App("events")
+	if err != nil {
+		return fmt.Errorf("getting events app: %w", err)
 	}
-	if r.Method != http.MethodPost {
+	u.stopping = make(chan struct{})
+	return app.(*caddyevents.App).On("stopping", onStopping(sync.OnceFunc(func() { close(u.stopping) })))
+}
+
+type onStopping func()
+
+func (f onStopping) Handle(context.Context, caddy.Event) error {
+	f()
+	return nil
+}
+
+func (u Upstream) ServeHTTP(w http.ResponseWriter, r *http.Request, _ caddyhttp.Handler) error {
+	switch {
+	case r.Method == http.MethodGet && r.URL.Path == "/received":
+		return show(w)
+	case r.Method == http.MethodGet && r.URL.Path == "/received/stream":
+		received.stream(w, r, u.stopping)
+		return nil
+	case r.Method != http.MethodPost:
 		return caddyhttp.Error(http.StatusMethodNotAllowed, nil)
 	}
 	digest := sha256.New()
@@ -68,26 +91,18 @@ func (Upstream) ServeHTTP(w http.ResponseWriter, r *http.Request, _ caddyhttp.Ha
 		return caddyhttp.Error(http.StatusBadRequest, err)
 	}
 	attempt, _ := strconv.Atoi(r.Header.Get("Klavi-Delivery-Attempt"))
-	arrival := Arrival{
+	received.add(Arrival{
 		Time: time.Now().UTC(), Path: r.URL.Path,
 		ReportType: r.Header.Get("Klavi-Report-Type"), ReportID: r.Header.Get("Klavi-Report-Id"),
 		Events: r.Header.Get("Klavi-Event-Name"),
 		Size:   size, SHA256: hex.EncodeToString(digest.Sum(nil)), Attempt: attempt,
-	}
-	arrivals.mu.Lock()
-	defer arrivals.mu.Unlock()
-	if len(arrivals.list) == keptArrivals {
-		arrivals.list = arrivals.list[1:]
-	}
-	arrivals.list = append(arrivals.list, arrival)
+	})
 	w.WriteHeader(http.StatusOK)
 	return nil
 }
 
 func show(w http.ResponseWriter) error {
-	arrivals.mu.Lock()
-	list := append([]Arrival{}, arrivals.list...)
-	arrivals.mu.Unlock()
+	list, _, _ := received.after(0)
 	w.Header().Set("Content-Type", "application/json")
 	enc := json.NewEncoder(w)
 	enc.SetIndent("", "  ")
@@ -105,5 +120,7 @@ func parseUpstream(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) 
 
 // Interface guards
 var (
-	_ caddyhttp.MiddlewareHandler = Upstream{}
+	_ caddy.Provisioner           = (*Upstream)(nil)
+	_ caddyhttp.MiddlewareHandler = (*Upstream)(nil)
+	_ caddyevents.Handler         = onStopping(nil)
 )
