@@ -34,8 +34,26 @@ func examples(t *testing.T) []string {
 	return all
 }
 
+// accounts stands before examples that show only a site.
+const accounts = `{
+	klavi {
+		environment sandbox
+		access_key {env.KLAVI_ACCESS_KEY}
+		secret_key {env.KLAVI_SECRET_KEY}
+	}
+	klavi partner {
+		environment sandbox
+		access_key {env.PARTNER_ACCESS_KEY}
+		secret_key {env.PARTNER_SECRET_KEY}
+	}
+}
+`
+
 func adapt(t *testing.T, text string) []byte {
 	t.Helper()
+	if !strings.HasPrefix(text, "{") {
+		text = accounts + text
+	}
 	config, warnings, err := caddyconfig.GetAdapter("caddyfile").Adapt([]byte(text), nil)
 	if err != nil {
 		t.Fatalf("adapting\n%s\ngot %v", text, err)

@@ -1,7 +1,10 @@
 package caddyfile
 
 import (
+	"encoding/base64"
+	"encoding/hex"
 	"encoding/json"
+	"fmt"
 	"slices"
 	"strings"
 
@@ -73,6 +76,8 @@ func parseAccount(d *caddyfile.Dispenser, existing any) (any, error) {
 		return nil, d.Errf("account %q needs access_key, as in access_key {env.KLAVI_ACCESS_KEY}", name)
 	case a.SecretKey == "":
 		return nil, d.Errf("account %q needs secret_key, as in secret_key {env.KLAVI_SECRET_KEY}", name)
+	case a.Transport != nil && a.Transport.TLS != nil && strings.HasPrefix(a.BaseURL, "http://"):
+		return nil, d.Errf("account %q has TLS in its transport, but base_url is http: leave out the options that begin with tls", name)
 	}
 	app.Accounts[name] = a
 	return httpcaddyfile.App{Name: "klavi", Value: caddyconfig.JSON(app, nil)}, nil
@@ -88,9 +93,7 @@ var accountOptions = []option[gateway.Account]{
 		return secret(&a.SecretKey, d)
 	}},
 	{usage: "accept_secret_keys <key...>", parse: parseAcceptSecretKeys},
-	{usage: "seal_key <key>", parse: func(a *gateway.Account, d *caddyfile.Dispenser) error {
-		return secret(&a.SealKey, d)
-	}},
+	{usage: "seal_key <key>", parse: parseSealKey},
 	{usage: "refresh_ahead <duration>", parse: func(a *gateway.Account, d *caddyfile.Dispenser) error {
 		return duration(&a.RefreshAhead, d)
 	}},
@@ -104,8 +107,14 @@ func parseEnvironment(a *gateway.Account, d *caddyfile.Dispenser) error {
 	if err := one(&a.Environment, d); err != nil {
 		return err
 	}
-	if known := klavi.Environments(); !hasPlaceholder(a.Environment) && !slices.Contains(known, a.Environment) {
-		return d.Errf("environment cannot be %q: it is one of %s", a.Environment, strings.Join(known, ", "))
+	check := literal(func(name string) error {
+		if known := klavi.Environments(); !slices.Contains(known, name) {
+			return fmt.Errorf("%q is none: there are %s", name, strings.Join(known, ", "))
+		}
+		return nil
+	})
+	if err := check(a.Environment); err != nil {
+		return d.Errf("environment: %w", err)
 	}
 	return nil
 }
@@ -114,10 +123,11 @@ func parseBaseURL(a *gateway.Account, d *caddyfile.Dispenser) error {
 	if err := one(&a.BaseURL, d); err != nil {
 		return err
 	}
-	if hasPlaceholder(a.BaseURL) {
-		return nil
-	}
-	if _, err := gateway.ParseBaseURL(a.BaseURL); err != nil {
+	check := literal(func(address string) error {
+		_, err := gateway.ParseBaseURL(address)
+		return err
+	})
+	if err := check(a.BaseURL); err != nil {
 		return d.WrapErr(err)
 	}
 	return nil
@@ -138,12 +148,40 @@ func parseAcceptSecretKeys(a *gateway.Account, d *caddyfile.Dispenser) error {
 		if d.Val() == "" {
 			return d.Err("accept_secret_keys has an empty key")
 		}
+		if slices.Contains(a.AcceptSecretKeys, d.Val()) {
+			return d.Errf("accept_secret_keys has a key twice: key %d is one of those before it", len(a.AcceptSecretKeys)+1)
+		}
 		a.AcceptSecretKeys = append(a.AcceptSecretKeys, d.Val())
 	}
 	if len(a.AcceptSecretKeys) == 0 {
 		return errUsage
 	}
 	return nil
+}
+
+// parseSealKey checks the length of a key that is written out, as the account
+// does, which cannot say where it stands.
+func parseSealKey(a *gateway.Account, d *caddyfile.Dispenser) error {
+	if err := secret(&a.SealKey, d); err != nil {
+		return err
+	}
+	if !gateway.HasPlaceholder(a.SealKey) && !isSealKey(a.SealKey) {
+		return d.Err("seal_key is not 32 bytes, 64 hex digits or base64 of 32 bytes; `openssl rand -hex 32` makes one")
+	}
+	return nil
+}
+
+func isSealKey(text string) bool {
+	const length = 32
+	if len(text) == length {
+		return true
+	}
+	if key, err := hex.DecodeString(text); err == nil && len(key) == length {
+		return true
+	}
+	standard := strings.NewReplacer("-", "+", "_", "/").Replace(strings.TrimRight(text, "="))
+	key, err := base64.RawStdEncoding.Strict().DecodeString(standard)
+	return err == nil && len(key) == length
 }
 
 // parseAccountTransport reads the options of Caddy's http transport, whose
@@ -160,5 +198,11 @@ func parseAccountTransport(a *gateway.Account, d *caddyfile.Dispenser) error {
 		return errUsage
 	}
 	a.Transport = new(reverseproxy.HTTPTransport)
-	return a.Transport.UnmarshalCaddyfile(caddyfile.NewDispenser(segment))
+	if err := a.Transport.UnmarshalCaddyfile(caddyfile.NewDispenser(segment)); err != nil {
+		return err
+	}
+	if a.Transport.ProxyProtocol != "" {
+		return d.Err("transport cannot have proxy_protocol: calls to Klavi are not made for one client")
+	}
+	return nil
 }

@@ -76,16 +76,14 @@ func parseFrontend(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error) 
 	case len(f.RedirectURLs) == 0:
 		return nil, h.Err("klavi_frontend needs redirect_urls: where Klavi may send people in the end, as in redirect_urls https://app.example.com/connected")
 	}
+	if err := f.CheckTogether("links off"); err != nil {
+		return nil, h.WrapErr(err)
+	}
+	if err := configuredAccount(h, f.Account); err != nil {
+		return nil, err
+	}
 	return route(matcher, caddyconfig.JSONModuleObject(f, "handler", "klavi_frontend", nil)), nil
 }
-
-// The fields that the handler knows. It checks them too, but cannot say where in
-// a Caddyfile they stand.
-var (
-	setFields        = []string{"personalTaxId", "businessTaxId", "email", "phone", "institutionCode", "connectionKey"}
-	setConsentFields = []string{"validityPeriod", "phone", "email", "personalTaxId", "businessTaxId", "institutionCode"}
-	acceptFields     = []string{"connectionKey", "externalInfo"}
-)
 
 var frontendOptions = []option[frontend.Frontend]{
 	{usage: "account <name>", parse: func(f *frontend.Frontend, d *caddyfile.Dispenser) error {
@@ -97,31 +95,25 @@ var frontendOptions = []option[frontend.Frontend]{
 		return nil
 	}},
 	{usage: "set <field> <value>", repeatable: true, parse: func(f *frontend.Frontend, d *caddyfile.Dispenser) error {
-		return pair(&f.Set, d, setFields...)
+		return pair(&f.Set, d, frontend.CheckSet)
 	}},
 	{usage: "set_consent <field> <value>", repeatable: true, parse: func(f *frontend.Frontend, d *caddyfile.Dispenser) error {
-		return pair(&f.SetConsent, d, setConsentFields...)
+		return pair(&f.SetConsent, d, frontend.CheckSetConsent)
 	}},
 	{usage: "external_info <name> <value>", repeatable: true, parse: func(f *frontend.Frontend, d *caddyfile.Dispenser) error {
-		return pair(&f.ExternalInfo, d)
+		return pair(&f.ExternalInfo, d, frontend.CheckExternalInfo)
 	}},
 	{usage: "reports_url <url> | { ... }", parse: func(f *frontend.Frontend, d *caddyfile.Dispenser) (err error) {
 		f.ReportsURL, err = gateway.UnmarshalReportsURL(d)
 		return err
 	}},
 	{usage: "redirect_urls <url...>", parse: func(f *frontend.Frontend, d *caddyfile.Dispenser) error {
-		return several(&f.RedirectURLs, d)
+		return several(&f.RedirectURLs, d, literal(checkRedirectURL))
 	}},
 	{usage: "accept <field...>", parse: func(f *frontend.Frontend, d *caddyfile.Dispenser) error {
-		return several(&f.Accept, d, acceptFields...)
+		return several(&f.Accept, d, frontend.CheckAccept)
 	}},
-	{usage: "app_link <url> <parameter>", parse: func(f *frontend.Frontend, d *caddyfile.Dispenser) error {
-		f.AppLink = new(frontend.AppLink)
-		if !d.Args(&f.AppLink.URL, &f.AppLink.Parameter) {
-			return errUsage
-		}
-		return nil
-	}},
+	{usage: "app_link <url> <parameter>", parse: parseAppLink},
 	{usage: "flow whitelabel | api_only", parse: func(f *frontend.Frontend, d *caddyfile.Dispenser) error {
 		return choice(&f.Flow, d, "whitelabel", "api_only")
 	}},
@@ -138,7 +130,7 @@ var frontendOptions = []option[frontend.Frontend]{
 		return nil
 	}},
 	{usage: "allow_origins <origin...>", parse: func(f *frontend.Frontend, d *caddyfile.Dispenser) error {
-		return several(&f.AllowOrigins, d)
+		return several(&f.AllowOrigins, d, literal(frontend.CheckOrigin))
 	}},
 }
 
@@ -148,11 +140,29 @@ func parseUser(f *frontend.Frontend, d *caddyfile.Dispenser) error {
 	if err := one(&f.User, d); err != nil {
 		return err
 	}
-	if !hasPlaceholder(f.User) {
-		return d.Errf("user is %q for everybody: write the placeholder that holds who is logged in, "+
-			"as in user {http.request.header.X-User}, or public for a site without logins", f.User)
+	if err := frontend.CheckUser(f.User); err != nil {
+		return d.Errf("user: %w", err)
 	}
 	return nil
+}
+
+func parseAppLink(f *frontend.Frontend, d *caddyfile.Dispenser) error {
+	f.AppLink = new(frontend.AppLink)
+	if !d.Args(&f.AppLink.URL, &f.AppLink.Parameter) {
+		return errUsage
+	}
+	if err := literal(checkRedirectURL)(f.AppLink.URL); err != nil {
+		return d.Errf("app_link: %w", err)
+	}
+	if err := frontend.CheckAppLinkParameter(f.AppLink.Parameter); err != nil {
+		return d.Errf("app_link: %w", err)
+	}
+	return nil
+}
+
+func checkRedirectURL(address string) error {
+	_, err := frontend.CheckRedirectURL(address)
+	return err
 }
 
 // namedMatcher reads a matcher that is called by its name, if that is what the

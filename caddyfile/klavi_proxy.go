@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"net"
+	"slices"
 	"strings"
 
 	"github.com/caddyserver/caddy/v2"
@@ -16,6 +17,7 @@ import (
 
 	"github.com/caddy-klavi/caddy-klavi/gateway"
 	"github.com/caddy-klavi/caddy-klavi/handler/proxy"
+	"github.com/caddy-klavi/caddy-klavi/klavi"
 )
 
 func init() {
@@ -106,6 +108,9 @@ func parseProxy(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := configuredAccount(h, t.Account); err != nil {
+		return nil, err
+	}
 	handler, err := reverseProxy(h, directive, upstreamLabel(t.Account), passed)
 	if err != nil {
 		return nil, err
@@ -153,6 +158,8 @@ func refuseOption(d *caddyfile.Dispenser) error {
 		return d.Errf("klavi_proxy cannot have %s: callers write Klavi's own methods and paths, and allow <method> <path> opens more of them", name)
 	case name == "transport":
 		return d.Errf("klavi_proxy cannot have transport: %s; write transport { ... } there", account)
+	case slices.Contains(httpTransportOptions, name):
+		return d.Errf("klavi_proxy cannot have %s: %s; write transport { %s ... } there", name, account, name)
 	case strings.HasPrefix(name, "health_"):
 		return d.Errf("klavi_proxy cannot have %s: %s, and there is one upstream only", name, account)
 	}
@@ -187,15 +194,20 @@ func reverseProxy(h httpcaddyfile.Helper, directive caddyfile.Token, upstream st
 	return handler, nil
 }
 
-// nearestOption adds to reverse_proxy's error about a subdirective that it does
-// not know what klavi_proxy itself would know.
+// nearestOption makes of reverse_proxy's error about a subdirective that it does
+// not know one that says what is known, with the position at its end.
 func nearestOption(err error) error {
 	rest, ok := strings.CutPrefix(err.Error(), "unrecognized subdirective ")
 	if !ok {
 		return err
 	}
-	name, _, _ := strings.Cut(rest, ",")
-	return fmt.Errorf("%w: %s (or a subdirective of reverse_proxy)", err, suggest(name, names(transportOptions)))
+	name, position, _ := strings.Cut(rest, ", at ")
+	own := names(transportOptions)
+	if near, ok := klavi.Nearest(name, slices.Concat(own, passedOptions)); ok {
+		return fmt.Errorf("klavi_proxy has no option %q: did you mean %s?, at %s", name, near, position)
+	}
+	return fmt.Errorf("klavi_proxy has no option %q: it has %s, and most subdirectives of reverse_proxy, at %s",
+		name, strings.Join(own, ", "), position)
 }
 
 // proxyRoute is the route of a klavi_proxy. A prefix and a matcher must both fit:

@@ -1,7 +1,9 @@
 package caddyfile
 
 import (
-	"math"
+	"bytes"
+	"encoding/json"
+	"fmt"
 	"net/netip"
 
 	"github.com/caddyserver/caddy/v2/caddyconfig"
@@ -9,6 +11,7 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
 	"github.com/dustin/go-humanize"
 
+	"github.com/caddy-klavi/caddy-klavi/gateway"
 	"github.com/caddy-klavi/caddy-klavi/handler/reports"
 )
 
@@ -60,6 +63,7 @@ func init() {
 //	}
 func parseReports(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error) {
 	h.Next() // consume the directive's name
+	position := fmt.Sprintf("%s:%d", h.File(), h.Line())
 	matcher, ok, err := h.MatcherToken()
 	switch {
 	case err != nil:
@@ -77,6 +81,12 @@ func parseReports(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error) {
 		return nil, h.Err("klavi_reports has no route: add specific, other, all or event with a URL, such as all https://reports.internal/klavi")
 	}
 	block.nameRoutes()
+	if err := configuredAccount(h, block.Account); err != nil {
+		return nil, err
+	}
+	if err := block.checkSameTable(position); err != nil {
+		return nil, err
+	}
 	return route(matcher, caddyconfig.JSONModuleObject(block.Reports, "handler", "klavi_reports", nil)), nil
 }
 
@@ -87,6 +97,39 @@ type reportsBlock struct {
 
 	// defaultNames has the name that each route gets if it has none.
 	defaultNames []string
+}
+
+// tables has what the klavi_reports before this one route for each account.
+type tables map[string]struct {
+	position string
+	routes   []byte
+}
+
+// checkSameTable refuses routes that are not those of the first klavi_reports of
+// the account: Klavi may reach any of them. The app refuses them too, but cannot
+// say where they stand.
+func (b *reportsBlock) checkSameTable(position string) error {
+	account := b.Account
+	if account == "" {
+		account = gateway.DefaultAccount
+	}
+	routes, err := json.Marshal(b.Routes)
+	if err != nil {
+		return b.helper.Errf("comparing the routes: %w", err)
+	}
+	all, ok := b.helper.State["klavi_reports"].(tables)
+	if !ok {
+		all = make(tables)
+		b.helper.State["klavi_reports"] = all
+	}
+	first, ok := all[account]
+	if ok && !bytes.Equal(first.routes, routes) {
+		return fmt.Errorf("account %q has two different tables of report routes, at %s and at %s: "+
+			"write the same routes in both, or give each its own account", account, first.position, position)
+	}
+	first.position, first.routes = position, routes
+	all[account] = first
+	return nil
 }
 
 var reportsOptions = []option[reportsBlock]{
@@ -119,8 +162,8 @@ func parseMaxBody(b *reportsBlock, d *caddyfile.Dispenser) error {
 	if err != nil {
 		return d.Errf("max_body is %q, which is not a size such as 64MiB", text)
 	}
-	if size == 0 || size > math.MaxInt64 {
-		return d.Errf("max_body is %s: it must be above zero, and a size that can be counted", text)
+	if size == 0 || size > reports.MostMaxBody {
+		return d.Errf("max_body is %s: it must be above zero, and at most 1GiB", text)
 	}
 	b.MaxBody = int64(size)
 	return nil
@@ -129,7 +172,7 @@ func parseMaxBody(b *reportsBlock, d *caddyfile.Dispenser) error {
 // addresses reads an option whose arguments are addresses or ranges of them.
 func addresses(into *[]string, d *caddyfile.Dispenser) error {
 	name := d.Val()
-	if err := several(into, d); err != nil {
+	if err := several(into, d, nil); err != nil {
 		return err
 	}
 	for _, text := range *into {

@@ -12,6 +12,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 
+	"github.com/caddy-klavi/caddy-klavi/gateway"
 	"github.com/caddy-klavi/caddy-klavi/klavi"
 )
 
@@ -118,19 +119,21 @@ func one(into *string, d *caddyfile.Dispenser) error {
 	return nil
 }
 
-// several reads an option with at least one argument. Each is one of known, if
-// there are any.
-func several(into *[]string, d *caddyfile.Dispenser, known ...string) error {
+// several reads an option with at least one argument. Each must pass check, if
+// there is one.
+func several(into *[]string, d *caddyfile.Dispenser, check func(string) error) error {
 	name := d.Val()
 	for d.NextArg() {
 		if d.Val() == "" {
 			return d.Errf("%s has an empty argument", name)
 		}
-		if len(known) > 0 && !slices.Contains(known, d.Val()) {
-			return d.Errf("%s has no field %q: %s", name, d.Val(), suggest(d.Val(), known))
-		}
 		if slices.Contains(*into, d.Val()) {
 			return d.Errf("%s has %q twice", name, d.Val())
+		}
+		if check != nil {
+			if err := check(d.Val()); err != nil {
+				return d.Errf("%s: %w", name, err)
+			}
 		}
 		*into = append(*into, d.Val())
 	}
@@ -140,25 +143,41 @@ func several(into *[]string, d *caddyfile.Dispenser, known ...string) error {
 	return nil
 }
 
-// pair reads a repeatable option that gives a name a value. The name is one of
-// known, if there are any.
-func pair(into *map[string]string, d *caddyfile.Dispenser, known ...string) error {
+// pair reads a repeatable option that gives a name a value. Both must pass check.
+func pair(into *map[string]string, d *caddyfile.Dispenser, check func(name, value string) error) error {
 	option := d.Val()
 	var name, value string
 	if !d.Args(&name, &value) || name == "" || value == "" {
 		return errUsage
 	}
-	if len(known) > 0 && !slices.Contains(known, name) {
-		return d.Errf("%s has no field %q: %s", option, name, suggest(name, known))
+	if d.CountRemainingArgs() > 0 {
+		return nil // the caller says what is too much
 	}
 	if _, ok := (*into)[name]; ok {
 		return d.Errf("%s %s is already specified", option, name)
+	}
+	if err := check(name, value); err != nil {
+		return d.Errf("%s: %w", option, err)
 	}
 	if *into == nil {
 		*into = make(map[string]string)
 	}
 	(*into)[name] = value
 	return nil
+}
+
+// literal makes a check of values one of texts, in which placeholders may stand:
+// what they stand for is known, and checked, when the config is loaded.
+func literal(check func(string) error) func(string) error {
+	return func(text string) error {
+		if err := gateway.CheckPlaceholders(text); err != nil {
+			return err
+		}
+		if gateway.HasPlaceholder(text) {
+			return nil
+		}
+		return check(text)
+	}
 }
 
 // choice reads an option whose argument is one of a few words.
@@ -190,26 +209,3 @@ func duration(into *caddy.Duration, d *caddyfile.Dispenser) error {
 	*into = caddy.Duration(span)
 	return nil
 }
-
-// account reads the name of an account.
-func account(into *string, d *caddyfile.Dispenser) error {
-	if err := one(into, d); err != nil {
-		return err
-	}
-	return checkAccount(d)
-}
-
-// checkAccount checks that the current token can name an account. It becomes
-// part of log lines, metrics and headers, and is known when a config is loaded:
-// so no placeholder.
-func checkAccount(d *caddyfile.Dispenser) error {
-	const letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-"
-	if d.Val() == "" || strings.Trim(d.Val(), letters) != "" {
-		return d.Errf("%q cannot be the name of an account: it is made of letters, digits, '.', '_' and '-'", d.Val())
-	}
-	return nil
-}
-
-// hasPlaceholder reports whether a value is known only after the config has
-// been loaded, and so cannot be checked here.
-func hasPlaceholder(value string) bool { return strings.Contains(value, "{") }

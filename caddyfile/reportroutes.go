@@ -25,6 +25,10 @@ func parseRoute(b *reportsBlock, d *caddyfile.Dispenser) error {
 	var url string
 	if n := len(words); n > 0 && isTarget(words[n-1]) {
 		words, url = words[:n-1], words[n-1]
+	} else if n > 0 && !hasBlock(d) {
+		if err := refuseTarget(words[n-1]); err != nil {
+			return d.Errf("%s: %w", kind, err)
+		}
 	}
 	r := &reports.Route{Name: name}
 	if err := b.fill(r, kind, words, d); err != nil {
@@ -64,6 +68,12 @@ func parseRoute(b *reportsBlock, d *caddyfile.Dispenser) error {
 	b.Routes = append(b.Routes, r)
 	b.defaultNames = append(b.defaultNames, defaultName)
 	return nil
+}
+
+// hasBlock reports whether something follows the arguments that were read.
+func hasBlock(d *caddyfile.Dispenser) bool {
+	ahead := *d
+	return ahead.Next()
 }
 
 // splitName reads the arguments of a route and takes `as <name>` out of them.

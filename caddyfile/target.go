@@ -28,6 +28,24 @@ type target struct {
 // isTarget tells the URL of a short form from the names before it.
 func isTarget(argument string) bool { return strings.Contains(argument, "://") }
 
+var hostPort = regexp.MustCompile(`^[A-Za-z0-9_.-]+(:[0-9]+)?$`)
+
+// refuseTarget refuses the last argument of a line that was meant to be a URL and
+// is none. Nil says that it can be a name.
+func refuseTarget(argument string) error {
+	switch {
+	case strings.ContainsAny(argument, "{}"):
+		return errors.New("the target holds a brace: placeholders are not replaced in it; write {$NAME} for a variable " +
+			"of the environment that is put in when the Caddyfile is read")
+	case !strings.ContainsAny(argument, ":/.") && argument != "localhost":
+		return nil
+	case hostPort.MatchString(argument):
+		return fmt.Errorf("the target has no scheme: write http://%s, or https://%s", argument, argument)
+	default:
+		return errors.New("the target is not a whole URL: write it with scheme and host, such as http://ledger:8080/reports")
+	}
+}
+
 // parseTarget reads the URL of a short form. It is taken literally, so what does
 // not belong into a URL is refused rather than encoded by guess. Errors do not
 // repeat the URL, which may hold a secret of the receiver's.

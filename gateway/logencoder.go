@@ -20,16 +20,17 @@ func init() {
 
 // LogEncoder masks secrets and tax ids in everything that is logged through it:
 // CPF and CNPJ, bearer tokens, JWTs, sealed link tokens, the parameter `v` of a
-// `linkURL`, and the values of keys such as `linkToken`, `secretKey` or
-// `Cookie`.
+// `linkURL`, and the values of keys and query parameters such as `linkToken`,
+// `secret_key` or `Cookie`.
 //
 // It works on whole lines, after another encoder has written them, and so
 // covers every field, message, error and stack trace, whichever module wrote
 // it. Handlers cannot do that: Caddy logs the URI of a request as it came in.
 //
 // A masked value reads `***`; in JSON, a tax id that is written as a number
-// becomes `0`. A number of 11 or 14 digits without quotation marks around it is
-// only taken for a tax id if its check digits fit, which is true of one in a
+// becomes `0`. A number of 11 or 14 digits without quotation marks around it, or
+// with letters beside it, and groups with unusual separators (`529 982 247 25`)
+// are only taken for a tax id if the check digits fit, which is true of one in a
 // hundred.
 type LogEncoder struct {
 	// The encoder that writes the lines. Left out, it is "json", or "console"

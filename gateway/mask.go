@@ -8,10 +8,10 @@ import (
 
 // Mask returns text without the secrets and tax ids that klavi traffic is made
 // of: CPF and CNPJ, bearer tokens, JWTs, sealed link tokens, the query
-// parameter v of a linkURL, and the string values of the JSON keys in
-// [maskedKeys]. Each is replaced by ***. What begins with a brace or a bracket
-// is taken for JSON and stays valid JSON: there, a number that is a tax id
-// becomes 0.
+// parameter v of a linkURL, and the values of the JSON keys and query parameters
+// in [maskedKeys], all of them also where they are percent-encoded. Each is
+// replaced by ***. What begins with a brace or a bracket is taken for JSON and
+// stays valid JSON: there, a number that is a tax id becomes 0.
 //
 // Text in which nothing is found is returned as it is, not copied; text itself
 // is never changed.
@@ -27,12 +27,23 @@ func Mask(text []byte) []byte {
 // maskToBuffer returns a pooled buffer with the masked text, or nil if nothing
 // in the text is to be masked.
 func maskToBuffer(text []byte) *buffer.Buffer {
-	m := masker{b: text, lineStart: len(text) - len(bytes.TrimLeft(text, " \t\r\n")), numberEnd: -1}
-	m.run()
-	if m.out != nil {
-		m.out.AppendBytes(text[m.copied:])
+	m := masker{b: text, source: text}
+	masked := m.run()
+	if !m.needless {
+		return masked
 	}
-	return m.out
+	if masked != nil {
+		text = masked.Bytes()
+	}
+	plain, origin := decodeNeedless(text)
+	again := (&masker{b: plain, source: text, origin: origin}).run()
+	if again == nil {
+		return masked
+	}
+	if masked != nil {
+		masked.Free()
+	}
+	return again
 }
 
 // masker reads a text once from left to right. It knows no more of JSON than it
@@ -40,19 +51,29 @@ func maskToBuffer(text []byte) *buffer.Buffer {
 // outside, where a tax id can only be a whole number.
 type masker struct {
 	b         []byte
-	lineStart int // index of the first byte that is not white space
+	source    []byte // what is copied: b, or that of which b is the decoded form
+	origin    []int  // indexes of b to those of source, nil if they are the same
+	lineStart int    // index of the first byte that is not white space
 
 	out    *buffer.Buffer // nil until something was replaced
-	copied int            // b up to here is in out already
+	copied int            // source up to here is in out already
 
 	depth    int  // open braces and brackets; 0 is plain text
 	inString bool // inside a JSON string; only meaningful when depth > 0
 
 	numberEnd int // end of the last whole number that was kept; what follows its point is a fraction
 	noJWT     int // no JWT starts before this index
+
+	mayBeSealed bool // there is a sealed link token, perhaps
+	needless    bool // characters were found percent-encoded that no encoder encodes
 }
 
-func (m *masker) run() {
+// run returns a pooled buffer with the masked source, or nil if nothing in it is
+// to be masked.
+func (m *masker) run() *buffer.Buffer {
+	m.numberEnd = -1
+	m.lineStart = len(m.b) - len(bytes.TrimLeft(m.b, " \t\r\n"))
+	m.mayBeSealed = bytes.Contains(m.b, sealedPrefix)
 	for i := 0; i < len(m.b); {
 		switch c := m.b[i]; maskClass[c] {
 		case maskPlain:
@@ -70,6 +91,10 @@ func (m *masker) run() {
 			i++
 		}
 	}
+	if m.out != nil {
+		m.out.AppendBytes(m.source[m.copied:])
+	}
+	return m.out
 }
 
 // replace puts with in the place of b[from:to].
@@ -77,7 +102,11 @@ func (m *masker) replace(from, to int, with string) {
 	if m.out == nil {
 		m.out = maskPool.Get()
 	}
-	m.out.AppendBytes(m.b[m.copied:from])
+	m.numberEnd = -1
+	if m.origin != nil {
+		from, to = m.origin[from], m.origin[to]
+	}
+	m.out.AppendBytes(m.source[m.copied:from])
 	m.out.AppendString(with)
 	m.copied = to
 }
@@ -155,10 +184,10 @@ func (m *masker) number(i int) int {
 	switch {
 	case !ok || id.letters:
 		return token
-	case id.punctuated:
+	case id.punctuated && !id.comma: // with commas, these are numbers in an array
 		m.replace(i, id.end, "***")
 		return id.end
-	case token == end && id.checked:
+	case token == end && id.checked && !id.punctuated:
 		m.replace(i, end, "0")
 	}
 	return token
@@ -196,12 +225,15 @@ func (m *masker) backslash(i int) int {
 // percent handles a percent sign: it may begin an escape, of one or more
 // levels, or stand for itself.
 func (m *masker) percent(i int) int {
+	if char, _ := m.decode(i); isUnreserved(char) {
+		m.needless = true
+	}
 	var starts [maskMaxEscapes + 1]int
 	levels := 0
 	for p := i + 1; levels < len(starts); p += 2 {
 		starts[levels] = p
 		levels++
-		if _, ok := m.hexByte(p); !ok || (levels > 1 && string(m.b[p-2:p]) != "25") {
+		if _, ok := hexByte(m.b, p); !ok || (levels > 1 && string(m.b[p-2:p]) != "25") {
 			break
 		}
 	}
@@ -212,7 +244,7 @@ func (m *masker) percent(i int) int {
 		start := starts[level]
 		before := byte('%')
 		if level > 0 {
-			before, _ = m.hexByte(start - 2)
+			before, _ = hexByte(m.b, start-2)
 		}
 		end, ok := m.word(start, before)
 		if ok {
@@ -240,8 +272,14 @@ func (m *masker) word(i int, before byte) (end int, replaced bool) {
 		m.replace(i, id.end, "***")
 		return id.end, true
 	}
-	if before != '.' && m.allDigits(i, end) {
-		m.numberEnd = end
+	if m.allDigits(i, end) {
+		if before != '.' {
+			m.numberEnd = end
+		}
+		return end, false
+	}
+	if end-i > 11 || maskClass[m.b[end-1]] == maskDigit && m.mayBeSeparator(end) {
+		return m.gluedTaxID(i, end, fraction)
 	}
 	return end, false
 }
@@ -264,74 +302,6 @@ func (m *masker) allDigits(from, to int) bool {
 	return true
 }
 
-// decode returns the character at i and how many bytes it takes: plain,
-// percent-encoded (%2F, %252F) or escaped as in JSON strings (\/, \u0026). What
-// is not a complete escape is one byte that stands for itself.
-func (m *masker) decode(i int) (char byte, size int) {
-	if i >= len(m.b) {
-		return 0, 0
-	}
-	switch m.b[i] {
-	case '%':
-		char, ok := m.hexByte(i + 1)
-		p := i + 3
-		for range maskMaxEscapes - 1 {
-			inner, innerOK := m.hexByte(p)
-			if char != '%' || !innerOK {
-				break
-			}
-			char, p = inner, p+2
-		}
-		if ok {
-			return char, p - i
-		}
-	case '\\':
-		p := i + 1
-		for p < len(m.b) && m.b[p] == '\\' && p-i < 1<<maskMaxEscapes {
-			p++
-		}
-		if p == len(m.b) {
-			break
-		}
-		switch m.b[p] {
-		case '/':
-			return '/', p + 1 - i
-		case 'b', 'f', 'n', 'r', 't':
-			return ' ', p + 1 - i
-		case 'u':
-			high, highOK := m.hexByte(p + 1)
-			char, ok := m.hexByte(p + 3)
-			if highOK && ok {
-				if high != 0 {
-					char = 0 // beyond what is compared here
-				}
-				return char, p + 5 - i
-			}
-		}
-	}
-	return m.b[i], 1
-}
-
-// hexByte reads two hexadecimal digits.
-func (m *masker) hexByte(i int) (byte, bool) {
-	if i+2 > len(m.b) {
-		return 0, false
-	}
-	high, ok1 := unhex(m.b[i])
-	low, ok2 := unhex(m.b[i+1])
-	return high<<4 | low, ok1 && ok2
-}
-
-func unhex(c byte) (byte, bool) {
-	switch {
-	case '0' <= c && c <= '9':
-		return c - '0', true
-	case 'a' <= c|0x20 && c|0x20 <= 'f':
-		return c | 0x20 - 'a' + 10, true
-	}
-	return 0, false
-}
-
 func isWordByte(c byte) bool {
 	return maskClass[c]-maskDigit <= maskLetter-maskDigit
 }
@@ -346,10 +316,6 @@ const (
 	maskPercent
 	maskBracket
 )
-
-// maskMaxEscapes bounds how deeply nested escapes are followed, so that no text
-// takes more than linear time.
-const maskMaxEscapes = 4
 
 var maskClass = func() (class [256]uint8) {
 	for c := '0'; c <= '9'; c++ {

@@ -11,18 +11,24 @@ type taxIDMatch struct {
 	end        int
 	checked    bool // the check digits fit
 	punctuated bool
-	dotted     bool
+	dotted     bool // in all its groups
+	comma      bool // among the separators
 	letters    bool // an alphanumeric CNPJ
 }
 
 // taxIDForm is a way to write a tax id: the lengths of its groups and the
 // separators after each but the last. What has a usual form and only digits is
 // taken for a tax id though the check digits do not fit: people mistype them.
+// With other separators, or glued to letters, the check digits have to fit.
 type taxIDForm struct {
 	groups     []int
 	separators []string
 	usual      bool
 }
+
+// anySeparators may stand between all groups of a tax id: what [klavi.CPF] drops,
+// and what others make of a space.
+const anySeparators = ".-/ +_,"
 
 var (
 	cpfForms = []taxIDForm{
@@ -48,7 +54,7 @@ func (m *masker) taxID(i, end int) (taxIDMatch, bool) {
 			return taxIDMatch{}, false
 		}
 	case 3, 9:
-		if !m.mayBeSeparator(end) {
+		if maskClass[m.b[i]] != maskDigit || !m.mayBeSeparator(end) {
 			return taxIDMatch{}, false
 		}
 		forms = cpfForms
@@ -68,40 +74,89 @@ func (m *masker) taxID(i, end int) (taxIDMatch, bool) {
 
 // mayBeSeparator spares most words a closer look.
 func (m *masker) mayBeSeparator(i int) bool {
-	return i < len(m.b) && strings.IndexByte(`.-/%\`, m.b[i]) >= 0
+	return i < len(m.b) && separatorStarts[m.b[i]]
 }
+
+// separatorStarts is what a separator begins with, also an escaped one.
+var separatorStarts = func() (starts [256]bool) {
+	for _, c := range anySeparators + `%\` {
+		starts[c] = true
+	}
+	return starts
+}()
 
 // taxIDIn looks for a tax id in one form at i.
 func (m *masker) taxIDIn(form *taxIDForm, i int) (taxIDMatch, bool) {
 	var id [14]byte
-	n := 0
+	n, points := 0, 0
+	match := taxIDMatch{punctuated: len(form.groups) > 1, dotted: len(form.groups) > 3}
+	usual := form.usual
 	for g, size := range form.groups {
 		if g > 0 {
 			char, length := m.decode(i)
 			if strings.IndexByte(form.separators[g-1], char) < 0 {
-				return taxIDMatch{}, false
+				if !match.dotted || strings.IndexByte(anySeparators, char) < 0 {
+					return taxIDMatch{}, false
+				}
+				usual = false
+			}
+			match.comma = match.comma || char == ','
+			if char == '.' {
+				points++
 			}
 			i += length
 		}
-		if m.wordEnd(i) != i+size {
+		if i+size > len(m.b) {
 			return taxIDMatch{}, false
 		}
 		n += copy(id[n:], m.b[i:i+size])
 		i += size
+		if i < len(m.b) && isWordByte(m.b[i]) {
+			if g < len(form.groups)-1 || maskClass[m.b[i]] == maskDigit {
+				return taxIDMatch{}, false
+			}
+			usual = false // letters follow
+		}
 	}
-	match := taxIDMatch{end: i, punctuated: len(form.groups) > 1, dotted: len(form.groups) > 3}
+	match.end = i
 	for at, c := range id[:n] {
 		if maskClass[c] != maskDigit {
-			if n == 11 || at >= 12 {
+			if n == 11 || at >= 12 || maskClass[c] != maskLetter {
 				return taxIDMatch{}, false
 			}
 			match.letters = true
 		}
 	}
 	if n == 11 {
+		if points == 3 && isOctet(id[:3]) && isOctet(id[3:6]) && isOctet(id[6:9]) {
+			return taxIDMatch{}, false // an IPv4 address
+		}
 		_, match.checked = klavi.CPF(string(id[:n]))
 	} else {
 		_, match.checked = klavi.CNPJ(string(id[:n]))
 	}
-	return match, match.checked || form.usual && !match.letters
+	return match, match.checked || usual && !match.letters
+}
+
+// isOctet reports whether three digits can be a part of an IPv4 address.
+func isOctet(digits []byte) bool { return string(digits) <= "255" }
+
+// gluedTaxID looks in the word b[i:end] for a tax id that letters precede or
+// follow, and masks it. Fraction is whether the word begins with one.
+func (m *masker) gluedTaxID(i, end int, fraction bool) (int, bool) {
+	for from := i; from < end; from++ {
+		if maskClass[m.b[from]] != maskDigit {
+			continue
+		}
+		to := from + 1
+		for to < end && maskClass[m.b[to]] == maskDigit {
+			to++
+		}
+		if id, ok := m.taxID(from, to); ok && id.checked && (id.dotted || !fraction || from > i) {
+			m.replace(from, id.end, "***")
+			return id.end, true
+		}
+		from = to
+	}
+	return end, false
 }

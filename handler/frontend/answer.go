@@ -6,6 +6,7 @@ import (
 	"io"
 	"mime"
 	"net/http"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -19,8 +20,10 @@ import (
 )
 
 const (
-	// maxBody is far more than the fields of a body can hold.
-	maxBody = 64 << 10
+	// maxBody is far more than the fields of a body can hold, bodyTime far
+	// longer than it takes to send them.
+	maxBody  = 64 << 10
+	bodyTime = 10 * time.Second
 
 	// statusClientGone is what access logs show where nobody waited for an answer.
 	statusClientGone = 499
@@ -36,10 +39,15 @@ func readJSON(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 	if r.ContentLength > maxBody {
 		return nil, tooLarge()
 	}
+	conn := http.NewResponseController(w)
+	_ = conn.SetReadDeadline(time.Now().Add(bodyTime))
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
-	var large *http.MaxBytesError
-	if errors.As(err, &large) {
+	_ = conn.SetReadDeadline(time.Time{}) // or else it would end the call to Klavi
+	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
 		return nil, tooLarge()
+	}
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return nil, problem.New(problem.TooSlow, "A body has "+bodyTime.String()+" to arrive.")
 	}
 	if err != nil {
 		return nil, problem.New(problem.InvalidRequest, "The body ended too early.")

@@ -174,7 +174,7 @@ func (f *Frontend) createConsent(ctx context.Context, token string, fields map[s
 	if err != nil {
 		return nil, err
 	}
-	res, err := f.account.SendWithLinkToken(req, token)
+	res, err := f.account.SendWithLinkToken(req, token) //nolint:bodyclose // whatever reads the answer closes it
 	if err != nil {
 		return nil, f.callFailed(ctx, "POST /consents", err)
 	}

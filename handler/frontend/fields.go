@@ -51,7 +51,7 @@ var fieldRules = map[string]fieldRule{
 	businessTaxID:   {jsontext.KindString, klavi.CNPJ, "a CNPJ with right check digits"},
 	email:           {jsontext.KindString, emailAddress, "an e-mail address of at most 254 characters"},
 	phone:           {jsontext.KindString, phoneNumber, "a phone number such as +5511987654321"},
-	institutionCode: {jsontext.KindString, matching(`^[A-Za-z0-9_-]{1,32}$`), "an institutionCode from the list of institutions"},
+	institutionCode: {jsontext.KindString, institution, "an institutionCode from the list of institutions"},
 	redirectURL:     {jsontext.KindString, printable(maxFieldText), "one of the site's redirect URLs"},
 	connectionKey:   {jsontext.KindString, printable(512), "a key from an earlier report, at most 512 characters"},
 	externalInfo:    {jsontext.KindBeginObject, smallObject, "an object of at most 4 KiB and 16 levels"},
@@ -64,6 +64,8 @@ func matching(pattern string) func(string) (string, bool) {
 	re := regexp.MustCompile(pattern)
 	return func(s string) (string, bool) { return s, re.MatchString(s) }
 }
+
+func institution(s string) (string, bool) { return s, klavi.ValidInstitutionCode(s) }
 
 // printable accepts ASCII without spaces and control characters.
 func printable(limit int) func(string) (string, bool) {

@@ -137,8 +137,7 @@ func fuzzFields(f *testing.F, fields fieldSet, encode func(map[string]string) ([
 	f.Fuzz(func(t *testing.T, body []byte) {
 		values, err := fields.decode(body)
 		if err != nil {
-			var p *problem.Problem
-			if !errors.As(err, &p) {
+			if _, ok := errors.AsType[*problem.Problem](err); !ok {
 				t.Fatalf("got %v, want a problem", err)
 			}
 			return

@@ -93,7 +93,8 @@ type Frontend struct {
 	Flow string `json:"flow,omitempty"`
 
 	// LinksOff closes `POST <prefix>/links`, for sites whose backend creates
-	// the links.
+	// the links: they are sealed for a user, so that it takes user, or link_token
+	// raw. Settings of links cannot stand beside it.
 	LinksOff bool `json:"links_off,omitempty"`
 
 	// LinkToken is `sealed` or `raw`. A raw link token is Klavi's own: it is
@@ -116,7 +117,7 @@ type Frontend struct {
 	appLinkURL   string
 	sources      *http.CrossOriginProtection
 	cors         *cors.Cors
-	institutions *http.Request // to Klavi; cloned for each call
+	institutions *http.Request // to Klavi; copied for each call
 	linkFields   fieldSet
 	now          func() time.Time
 	logger       *zap.Logger
@@ -151,13 +152,13 @@ func (Frontend) CaddyModule() caddy.ModuleInfo {
 
 // Provision checks the config and finds the account.
 func (f *Frontend) Provision(ctx caddy.Context) error {
-	f.logger = ctx.Logger()
 	f.now = time.Now
 	_, account, err := gateway.ForAccount(ctx, f.Account)
 	if err != nil {
 		return err
 	}
 	f.account = account
+	f.logger = ctx.Logger().With(zap.String("account", account.Name()))
 	if err := f.checkConfig(); err != nil {
 		return err
 	}

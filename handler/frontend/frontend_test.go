@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -90,9 +91,7 @@ func (k *fakeKlavi) answer(endpoint string, status int, header http.Header, body
 	defer k.mu.Unlock()
 	k.answers[endpoint] = func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
-		for name, values := range header {
-			w.Header()[name] = values
-		}
+		maps.Copy(w.Header(), header)
 		w.WriteHeader(status)
 		_, _ = io.WriteString(w, body)
 	}
@@ -177,8 +176,7 @@ func (s *site) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(passed)
 		return nil
 	}))
-	var refused caddyhttp.HandlerError
-	if errors.As(err, &refused) {
+	if refused, ok := errors.AsType[caddyhttp.HandlerError](err); ok {
 		w.WriteHeader(refused.StatusCode)
 	} else if err != nil {
 		w.WriteHeader(http.StatusInternalServerError)

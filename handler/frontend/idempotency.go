@@ -3,7 +3,9 @@ package frontend
 import (
 	"context"
 	"errors"
+	"net"
 	"net/http"
+	"net/netip"
 	"strings"
 	"time"
 
@@ -32,7 +34,7 @@ func (f *Frontend) once(r *http.Request, endpoint, user string, request []byte,
 	if key == "" {
 		return call(r.Context())
 	}
-	answer, err := f.account.AnswerOnce(r.Context(), f.scope(r, endpoint, user), key, request, call)
+	answer, err := f.account.AnswerOnce(r.Context(), f.scope(r, endpoint, user), host(r)+"\x00"+key, request, call)
 	switch {
 	case errors.Is(err, gateway.ErrConflict):
 		return nil, problem.New(problem.IdempotencyConflict, "Send the same request again, or use a new key.")
@@ -44,15 +46,31 @@ func (f *Frontend) once(r *http.Request, endpoint, user string, request []byte,
 	return answer, err
 }
 
-// scope is who may use a key: one user of one site, at one endpoint. On a public
-// site the client's address stands for the user.
+// scope is who may use a key: one user at one endpoint. On a public site the
+// client's address stands for the user; of IPv6 it is the network, for a client
+// has all of that. The host is part of the key instead: were it here, a client
+// that makes up hosts would have a bound for each.
 func (f *Frontend) scope(r *http.Request, endpoint, user string) string {
 	who := "user " + user
 	if f.Public {
 		address, _ := caddyhttp.GetVar(r.Context(), caddyhttp.ClientIPVarKey).(string)
+		if addr, err := netip.ParseAddr(address); err == nil && addr.Unmap().Is6() {
+			network, _ := addr.WithZone("").Prefix(64)
+			address = network.String()
+		}
 		who = "address " + address
 	}
-	return strings.Join([]string{strings.ToLower(r.Host), f.Prefix, endpoint, who}, "\x00")
+	return strings.Join([]string{f.Prefix, endpoint, who}, "\x00")
+}
+
+// host returns the site that a request is for, without what Caddy's host
+// matcher does not look at either.
+func host(r *http.Request) string {
+	name, _, err := net.SplitHostPort(r.Host)
+	if err != nil {
+		name = r.Host
+	}
+	return strings.TrimSuffix(strings.ToLower(name), ".")
 }
 
 // idempotencyKey returns the request's key, empty if it has none.

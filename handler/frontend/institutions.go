@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"net/http"
 	"strconv"
 	"strings"
@@ -21,9 +20,7 @@ func (f *Frontend) serveInstitutions(w http.ResponseWriter, r *http.Request) err
 	if err != nil {
 		return err
 	}
-	req := f.institutions.WithContext(r.Context())
-	req.Header = maps.Clone(f.institutions.Header)
-	res, err := f.account.SendWithLinkToken(req, link.Token)
+	res, err := f.account.SendWithLinkToken(f.institutions.WithContext(r.Context()), link.Token)
 	if err != nil {
 		return f.callFailed(r.Context(), "GET /links/institutions", err)
 	}

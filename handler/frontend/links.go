@@ -155,7 +155,7 @@ func (f *Frontend) createLink(ctx context.Context, user string, fields map[strin
 	if err != nil {
 		return nil, err
 	}
-	res, err := f.account.SendAuthorized(req)
+	res, err := f.account.SendAuthorized(req) //nolint:bodyclose // whatever reads the answer closes it
 	if err != nil {
 		return nil, f.callFailed(ctx, "POST /links", err)
 	}

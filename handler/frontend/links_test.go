@@ -31,7 +31,8 @@ func TestLinkRequestAtKlavi(t *testing.T) {
 			`{"personalTaxId":"52998224725","businessTaxId":"11222333000181","email":"a@b.example","phone":"+5511987654321","institutionCode":"001","redirectURL":"` + otherRedirect + `"}`,
 		},
 		{
-			"a user", userSite(), `{}`, []string{"X-User", "ana"},
+			"a user", userSite(), `{}`,
+			[]string{"X-User", "ana"},
 			`{"redirectURL":"` + testRedirect + `","externalInfo":{"user":"ana"}}`,
 		},
 		{

@@ -3,8 +3,6 @@ package frontend
 import (
 	"fmt"
 	"net/http"
-	"net/url"
-	"strings"
 
 	"github.com/rs/cors"
 
@@ -23,7 +21,7 @@ func (f *Frontend) checkOrigins() error {
 		if err != nil {
 			return err
 		}
-		if err := checkOrigin(origin); err != nil {
+		if err := CheckOrigin(origin); err != nil {
 			return fmt.Errorf("allow_origins: %w", err)
 		}
 		if err := f.sources.AddTrustedOrigin(origin); err != nil {
@@ -46,35 +44,17 @@ func (f *Frontend) checkOrigins() error {
 	return nil
 }
 
-// checkOrigin accepts an origin in the one way in which browsers write it.
-func checkOrigin(origin string) error {
-	if strings.Contains(origin, "*") {
-		return fmt.Errorf("%q has a *: list each origin, they may call with their users' credentials", origin)
-	}
-	u, err := url.Parse(origin)
-	if err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" || u.User != nil {
-		return fmt.Errorf("%q is not an origin such as https://app.example.com", origin)
-	}
-	want := strings.ToLower(u.Scheme + "://" + u.Host)
-	if u.Scheme == "https" && u.Port() == "443" || u.Scheme == "http" && u.Port() == "80" {
-		want = strings.TrimSuffix(want, ":"+u.Port())
-	}
-	if origin != want {
-		return fmt.Errorf("%q is not how a browser writes it: that is %q", origin, want)
-	}
-	return nil
-}
-
 // admitOrigin refuses requests that a browser makes for another site's page,
 // unless that origin is listed. It answers preflights.
 func (f *Frontend) admitOrigin(w http.ResponseWriter, r *http.Request, t target) (answered bool, err error) {
 	if f.cors == nil {
 		return false, f.checkSource(r)
 	}
-	f.cors.ServeHTTP(w, &http.Request{Method: t.method, Header: r.Header}, func(http.ResponseWriter, *http.Request) {})
 	if err := f.checkSource(r); err != nil {
+		w.Header().Add("Vary", "Origin")
 		return false, err
 	}
+	f.cors.ServeHTTP(w, &http.Request{Method: t.method, Header: r.Header}, func(http.ResponseWriter, *http.Request) {})
 	if t.method != http.MethodOptions || t.endpoint == nil || r.Header.Get("Origin") == "" ||
 		r.Header.Get("Access-Control-Request-Method") == "" {
 		return false, nil

@@ -109,7 +109,7 @@ func TestClosedEndpoints(t *testing.T) {
 		change func(*Frontend)
 		closed []string
 	}{
-		"links off":  {func(f *Frontend) { f.LinksOff = true }, []string{"/klavi/links"}},
+		"links off":  {noLinks(func(*Frontend) {}), []string{"/klavi/links"}},
 		"whitelabel": {func(f *Frontend) { f.Flow = "whitelabel" }, []string{"/klavi/institutions", "/klavi/consents"}},
 		"api only":   {func(f *Frontend) { f.Flow = "api_only" }, nil},
 	} {

@@ -8,6 +8,7 @@ import (
 	"mime"
 	"net/http"
 	"strings"
+	"unicode"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/go-json-experiment/json/jsontext"
@@ -93,7 +94,7 @@ func (t *Transport) fillCallbackURL(o *object) error {
 		return fieldProblem(problem.InvalidField, fieldCallbackURL, err.Error())
 	}
 	if !sent.Within(t.reports) {
-		return fieldProblem(problem.NotAllowed, fieldCallbackURL,
+		return fieldProblem(problem.InvalidField, fieldCallbackURL,
 			"Reports can be sent to the addresses of reports_url only. Leave the field out, or have any_callback_url set.")
 	}
 	return nil
@@ -218,17 +219,30 @@ func (o *object) set(name string, value jsontext.Value) {
 	o.members = append(o.members, member{name, value})
 }
 
-// checkSpelling refuses members that are field, were it not for upper and lower
-// case, or dashes and underscores. Klavi, or what reads its log, could take it
-// for the real one.
+// checkSpelling refuses members whose names begin with field, were it not for
+// upper and lower case and for what is neither letter nor digit, such as
+// products_callback_url or productsCallbackURL[all]. Klavi, or what reads its
+// log, could take one for the real one.
 func (o *object) checkSpelling(field string) error {
-	fold := strings.NewReplacer("_", "", "-", "", " ", "")
+	reduced := strings.ToLower(field)
 	for _, m := range o.members {
-		if m.name != field && strings.EqualFold(fold.Replace(m.name), field) {
+		if m.name != field && strings.HasPrefix(strings.Map(reduce, m.name), reduced) {
 			return fieldProblem(problem.UnknownField, m.name, "The field is called "+field+".")
 		}
 	}
 	return nil
+}
+
+// reduce returns the lower case of a letter, also of one that is equal to an
+// ASCII letter in upper case only, a digit, or -1.
+func reduce(r rune) rune {
+	if unicode.IsLetter(r) {
+		return unicode.ToLower(unicode.ToUpper(r))
+	}
+	if unicode.IsDigit(r) {
+		return r
+	}
+	return -1
 }
 
 // encode returns the object as JSON.

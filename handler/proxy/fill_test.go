@@ -49,16 +49,16 @@ func TestFillIn(t *testing.T) {
 		},
 		{
 			name: "another URL", config: Transport{ReportsURL: all}, body: `{"productsCallbackURL":{"all":"https://evil.example.com/a"}}`,
-			status: 403, kind: "not-allowed", field: "productsCallbackURL",
+			status: 400, kind: "invalid-field", field: "productsCallbackURL",
 		},
 		{
 			name: "one of two is another", config: Transport{ReportsURL: types},
 			body:   `{"productsCallbackURL":{"pf_loans":"https://hooks.example.com/loans","other":"https://evil.example.com/o"}}`,
-			status: 403, kind: "not-allowed", field: "productsCallbackURL",
+			status: 400, kind: "invalid-field", field: "productsCallbackURL",
 		},
 		{
 			name: "an escaped name", config: Transport{ReportsURL: all}, body: `{"products\u0043allbackURL":{"all":"https://evil.example.com/a"}}`,
-			status: 403, kind: "not-allowed", field: "productsCallbackURL",
+			status: 400, kind: "invalid-field", field: "productsCallbackURL",
 		},
 		{
 			name: "any_callback_url", config: Transport{ReportsURL: all, AnyCallbackURL: true},
@@ -95,6 +95,7 @@ func TestFillIn(t *testing.T) {
 
 		{name: "external_info", config: Transport{ExternalInfo: info}, body: `{"a":1}`, want: `{"a":1,"externalInfo":{"gateway":"a \"quoted\" one","service":"ledger"}}`},
 		{name: "external_info is there", config: Transport{ExternalInfo: info}, body: `{"externalInfo":{"own":1}}`, want: `{"externalInfo":{"own":1}}`},
+		{name: "externalInfo[x]", config: Transport{ExternalInfo: info}, body: `{"externalInfo[x]":1}`, status: 400, kind: "unknown-field", field: "externalInfo[x]"},
 		{name: "externalinfo", config: Transport{ExternalInfo: info}, body: `{"externalinfo":{}}`, status: 400, kind: "unknown-field", field: "externalinfo"},
 		{
 			name: "both", config: Transport{ExternalInfo: info, ReportsURL: all}, body: `{}`,
@@ -146,6 +147,64 @@ func TestFillIn(t *testing.T) {
 	}
 }
 
+func TestCheckSpelling(t *testing.T) {
+	for name, refused := range map[string]bool{
+		"productsCallbackURL":           false,
+		"productsCallbackURL[all]":      true,
+		"productsCallbackURL.all":       true,
+		"productsCallbackURL[]":         true,
+		"[productsCallbackURL]":         true,
+		"products.callback.url":         true,
+		"productsCallbackURL\t":         true,
+		"productsCallbackURL\x00":       true,
+		"\u200bproductsCallbackURL":     true,
+		"products\u00adCallbackURL":     true,
+		"productsCallbackURL\u0301":     true,
+		" productsCallbackURL":          true,
+		"products-callback_url":         true,
+		"productsCallbackURLs":          true,
+		"product\u017fcallbac\u212aurl": true,
+		"productsCallback":              false,
+		"myProductsCallbackURL":         false,
+		"products":                      false,
+		"":                              false,
+	} {
+		err := (&object{members: []member{{name: name}}}).checkSpelling(fieldCallbackURL)
+		if got := err != nil; got != refused {
+			t.Errorf("%q: got refused %t, want %t", name, got, refused)
+		}
+	}
+}
+
+func TestFilledInRequestHasNoQuery(t *testing.T) {
+	const query = "?productsCallbackURL[all]=https://evil.example.com/&personalTaxId=1"
+	k := newKlavi(t)
+	for name, tt := range map[string]struct {
+		config Transport
+		want   string
+	}{
+		"reports_url":   {Transport{ReportsURL: map[string]string{"all": "https://hooks.example.com/a"}}, ""},
+		"external_info": {Transport{ExternalInfo: map[string]string{"a": "b"}}, ""},
+		"nothing":       {Transport{}, query},
+	} {
+		tr, _ := provision(t, k.URL, tt.config)
+		for _, path := range callbackEndpoints {
+			roundTrip(t, tr, incoming(http.MethodPost, path+query, strings.NewReader(`{}`)))
+			calls := k.seen()
+			if got, want := calls[len(calls)-1].uri, "/data/v1"+path+tt.want; got != want {
+				t.Errorf("%s: Klavi got %s, want %s", name, got, want)
+			}
+		}
+	}
+	tr, sealing, _ := sealing(t, Transport{})
+	req := linkRequest(`{}`)
+	req.URL.RawQuery = query[1:]
+	roundTrip(t, tr, req)
+	if got, want := sealing.seen()[0].uri, "/data/v1/links"; got != want {
+		t.Errorf("sealed: Klavi got %s, want %s", got, want)
+	}
+}
+
 func TestPlaceholderIsNamedInTheLog(t *testing.T) {
 	k := newKlavi(t)
 	tr, logs := provision(t, k.URL, Transport{ExternalInfo: map[string]string{"x": "{http.request.header.X-Missing}"}})
@@ -169,8 +228,8 @@ func TestOtherRequestsAreNotRead(t *testing.T) {
 		t.Errorf("got %d, want the body as it is", a.status)
 	}
 	a := roundTrip(t, tr, incoming(http.MethodPost, "/Personal/user-data", strings.NewReader(`{"productsCallbackURL":{"all":"https://evil.example.com/a"}}`)))
-	if a.status != 403 {
-		t.Errorf("got %d for an endpoint in another spelling, want 403", a.status)
+	if a.status != 400 {
+		t.Errorf("got %d for an endpoint in another spelling, want 400", a.status)
 	}
 }
 

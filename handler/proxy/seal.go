@@ -47,11 +47,12 @@ func (t *Transport) sendSealed(req *http.Request, path string) (*http.Response, 
 	out.Header["Accept"] = []string{"application/json"}
 	delete(out.Header, "Accept-Encoding") // Go's client unpacks what it asked for itself
 
+	began := time.Now() // the link's life cannot have begun later
 	res, err := t.call(out)
 	if err != nil || res.StatusCode/100 != 2 {
 		return res, err
 	}
-	return t.sealAnswer(res, token, time.Now())
+	return t.sealAnswer(res, token, began)
 }
 
 // linkUser returns for whom a service creates a link.
@@ -90,7 +91,7 @@ func purpose(o *object) (gateway.LinkToken, error) {
 	}{
 		{fieldPersonalTaxID, klavi.CPF, "It is not a valid CPF.", &token.PersonalTaxID},
 		{fieldBusinessTaxID, klavi.CNPJ, "It is not a valid CNPJ.", &token.BusinessTaxID},
-		{fieldInstitutionCode, institutionCode, "It is not printable ASCII of at most 64 characters.", &token.InstitutionCode},
+		{fieldInstitutionCode, institutionCode, "It is not 1 to 32 letters, digits, '_' or '-'.", &token.InstitutionCode},
 	}
 	for _, f := range fields {
 		if err := o.checkSpelling(f.name); err != nil {
@@ -116,19 +117,11 @@ func purpose(o *object) (gateway.LinkToken, error) {
 
 // institutionCode passes a code as it is: Klavi's are opaque, 001 is not 1.
 func institutionCode(text string) (string, bool) {
-	if len(text) > 64 {
-		return "", false
-	}
-	for i := range len(text) {
-		if text[i] <= ' ' || text[i] > '~' {
-			return "", false
-		}
-	}
-	return text, true
+	return text, klavi.ValidInstitutionCode(text)
 }
 
 // sealAnswer returns the answer to POST /links that a browser may see.
-func (t *Transport) sealAnswer(res *http.Response, token gateway.LinkToken, now time.Time) (*http.Response, error) {
+func (t *Transport) sealAnswer(res *http.Response, token gateway.LinkToken, began time.Time) (*http.Response, error) {
 	answer, err := klavi.ReadSmall(res)
 	if cause := errors.Unwrap(err); cause != nil {
 		return nil, &gateway.CallError{Timeout: errors.Is(cause, context.DeadlineExceeded)}
@@ -141,7 +134,7 @@ func (t *Transport) sealAnswer(res *http.Response, token gateway.LinkToken, now 
 		return nil, t.nonsense(err)
 	}
 	lifetime := link.ExpireIn.Duration()
-	token.Token, token.LinkID, token.Expires = link.Token, link.ID, now.Add(lifetime)
+	token.Token, token.LinkID, token.Expires = link.Token, link.ID, began.Add(lifetime).Truncate(time.Second)
 	sealed, err := t.account.SealLinkToken(token)
 	if err != nil {
 		return nil, t.nonsense(err)

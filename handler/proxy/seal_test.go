@@ -139,6 +139,8 @@ func TestSealedLinkRefused(t *testing.T) {
 		{"CPF is a number", `{"personalTaxId":52998224725}`, []string{"maria"}, "invalid-field", "personalTaxId"},
 		{"wrong CNPJ", `{"businessTaxId":"11222333000180"}`, []string{"maria"}, "invalid-field", "businessTaxId"},
 		{"institution is a number", `{"institutionCode":1}`, []string{"maria"}, "invalid-field", "institutionCode"},
+		{"institution with a point", `{"institutionCode":"0.1"}`, []string{"maria"}, "invalid-field", "institutionCode"},
+		{"institution too long", `{"institutionCode":"` + strings.Repeat("1", 33) + `"}`, []string{"maria"}, "invalid-field", "institutionCode"},
 		{"institution with a space", `{"institutionCode":"0 1"}`, []string{"maria"}, "invalid-field", "institutionCode"},
 		{"near miss", `{"personalTaxID":"52998224725"}`, []string{"maria"}, "unknown-field", "personalTaxID"},
 		{"snake case", `{"business_tax_id":"11222333000181"}`, []string{"maria"}, "unknown-field", "business_tax_id"},

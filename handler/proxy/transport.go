@@ -38,10 +38,12 @@ const (
 // route or log does.
 //
 // Only Klavi's documented accessToken endpoints are open, compared byte for
-// byte, and never those that answer with a credential or take a linkToken. Scheme, host and base
-// path are the account's, the upstream's address is not used. Of the
+// byte, and never those that answer with a credential or take a linkToken. Scheme,
+// host and base path are the account's, the upstream's address is not used. Of the
 // request's headers only Accept, Accept-Encoding and Content-Type travel. A
-// request that a browser marked as its own (Origin, Sec-Fetch-Site) is refused.
+// request that a browser marked as its own (Origin, Sec-Fetch-Site) is refused;
+// this relies on these headers reaching the transport, so header_up must not
+// delete them.
 //
 // Klavi's answers come back as they are. When it answers 401, the request is sent
 // once more with a new token if its body has at most 1 MiB. Refusals of the
@@ -63,7 +65,8 @@ type Transport struct {
 	// ReportsURL is Klavi's productsCallbackURL object: report types, `other`
 	// or `all` to URLs (docs.klavi.ai/connect/create-a-link). It is filled in where
 	// a link or a report request has none; one that a service sends must be
-	// made of these URLs. Default: none, and services may send any.
+	// made of these URLs. The query of these requests is dropped. Default: none,
+	// and services may send any.
 	ReportsURL map[string]string `json:"reports_url,omitempty"`
 
 	// ExternalInfo is filled in as externalInfo where a link or a report
@@ -104,6 +107,7 @@ func (t *Transport) Provision(ctx caddy.Context) error {
 	if _, t.account, err = gateway.ForAccount(ctx, t.Account); err != nil {
 		return err
 	}
+	t.logger = t.logger.With(zap.String("account", t.account.Name()))
 	if err := checkPrefix(t.Prefix); err != nil {
 		return fmt.Errorf("prefix: %w", err)
 	}
@@ -162,6 +166,9 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		p = problem.FromCall(err)
 	}
 	t.account.CountRefusal("proxy", p.Type.Name)
+	if call := (*gateway.CallError)(nil); errors.As(err, &call) {
+		t.logger.Warn("calling klavi failed", zap.Error(call))
+	}
 	if c := t.logger.Check(zap.DebugLevel, "request refused"); c != nil {
 		c.Write(zap.String("type", p.Type.Name), zap.String("detail", p.Detail), zap.Int("status", p.HTTPStatus()))
 	}

@@ -20,6 +20,10 @@ import (
 const (
 	defaultMaxBody = 64 << 20
 
+	// MostMaxBody is the largest max_body: what one body may take up of the room
+	// in files, of which others than Klavi's addresses have half.
+	MostMaxBody = 1 << 30
+
 	// Klavi gives up after 10 s (docs.klavi.ai/link/lqUr-overview).
 	bodyTime     = 10 * time.Second
 	roomTime     = 8 * time.Second
@@ -50,7 +54,7 @@ type Reports struct {
 	Direct bool `json:"direct,omitempty"`
 
 	// MaxBody is the size in bytes above which a body is refused with 413.
-	// Default: 67108864, which is 64 MiB.
+	// At most 1073741824, which is 1 GiB. Default: 67108864, which is 64 MiB.
 	MaxBody int64 `json:"max_body,omitempty"`
 
 	// KlaviSources are the addresses, or ranges in CIDR notation, from which
@@ -102,6 +106,9 @@ func (h *Reports) Provision(ctx caddy.Context) error {
 	}
 	if h.MaxBody < 0 {
 		return fmt.Errorf("max_body is %d: it must be a size in bytes above 0", h.MaxBody)
+	}
+	if h.MaxBody > MostMaxBody {
+		return fmt.Errorf("max_body is %d: it is larger than 1 GiB, half of the room that all bodies together have", h.MaxBody)
 	}
 	if h.MaxBody == 0 {
 		h.MaxBody = defaultMaxBody

@@ -156,6 +156,7 @@ func TestProvisionErrors(t *testing.T) {
 		want   string
 	}{
 		{"max_body", Reports{MaxBody: -1, Routes: routes}, "max_body is -1"},
+		{"max_body too large", Reports{MaxBody: 1<<30 + 1, Routes: routes}, "max_body is 1073741825: it is larger than 1 GiB"},
 		{"klavi_sources", Reports{KlaviSources: []string{"klavi.ai"}, Routes: routes}, `klavi_sources: "klavi.ai" is neither an address such as`},
 		{"unsigned_from", Reports{UnsignedFrom: []string{"10.0.0.0/33"}, Routes: routes}, `unsigned_from: "10.0.0.0/33"`},
 		{"zone", Reports{UnsignedFrom: []string{"fe80::1%eth0"}, Routes: routes}, "unsigned_from"},

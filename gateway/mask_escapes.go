@@ -1,0 +1,109 @@
+package gateway
+
+import "bytes"
+
+// maskMaxEscapes bounds how deeply nested escapes are followed, so that no text
+// takes more than linear time.
+const maskMaxEscapes = 4
+
+// decodeNeedless undoes the percent-encoding of what no encoder encodes, letters
+// and digits above all: it is how to write a tax id that is not seen, and the
+// same to every server (RFC 3986, section 2.3). It returns for each byte of
+// plain, and for its end, the index in text.
+func decodeNeedless(text []byte) (plain []byte, origin []int) {
+	plain, origin = bytes.Clone(text), make([]int, len(text)+1)
+	for i := range origin {
+		origin[i] = i
+	}
+	for range maskMaxEscapes {
+		to := 0
+		for from := 0; from < len(plain); to++ {
+			char, size := plain[from], 1
+			if char == '%' {
+				// What a decoded percent sign begins is for the next round.
+				if c, ok := hexByte(plain, from+1); ok && (c == '%' || isUnreserved(c)) {
+					char, size = c, 3
+				}
+			}
+			plain[to], origin[to] = char, origin[from]
+			from += size
+		}
+		if to == len(plain) {
+			break
+		}
+		plain, origin[to] = plain[:to], len(text)
+	}
+	return plain, origin[:len(plain)+1]
+}
+
+func isUnreserved(c byte) bool {
+	return isBase64URL(c) || c == '.' || c == '~'
+}
+
+// decode returns the character at i and how many bytes it takes: plain,
+// percent-encoded (%2F, %252F) or escaped as in JSON strings (\/, \u0026). What
+// is not a complete escape is one byte that stands for itself.
+func (m *masker) decode(i int) (char byte, size int) {
+	if i >= len(m.b) {
+		return 0, 0
+	}
+	switch m.b[i] {
+	case '%':
+		char, ok := hexByte(m.b, i+1)
+		p := i + 3
+		for range maskMaxEscapes - 1 {
+			inner, innerOK := hexByte(m.b, p)
+			if char != '%' || !innerOK {
+				break
+			}
+			char, p = inner, p+2
+		}
+		if ok {
+			return char, p - i
+		}
+	case '\\':
+		p := i + 1
+		for p < len(m.b) && m.b[p] == '\\' && p-i < 1<<maskMaxEscapes {
+			p++
+		}
+		if p == len(m.b) {
+			break
+		}
+		switch m.b[p] {
+		case '/':
+			return '/', p + 1 - i
+		case 'b', 'f', 'n', 'r', 't':
+			return ' ', p + 1 - i
+		case 'u':
+			high, highOK := hexByte(m.b, p+1)
+			char, ok := hexByte(m.b, p+3)
+			if highOK && ok {
+				if high != 0 {
+					char = 0 // beyond what is compared here
+				}
+				return char, p + 5 - i
+			}
+		}
+	}
+	return m.b[i], 1
+}
+
+// hexByte reads two hexadecimal digits.
+func hexByte(b []byte, i int) (byte, bool) {
+	if i+2 > len(b) {
+		return 0, false
+	}
+	high, ok1 := unhex(b[i])
+	low, ok2 := unhex(b[i+1])
+	return high<<4 | low, ok1 && ok2
+}
+
+func unhex(c byte) (byte, bool) {
+	switch {
+	case '0' <= c && c <= '9':
+		return c - '0', true
+	case 'a' <= c|0x20 && c|0x20 <= 'f':
+		return c | 0x20 - 'a' + 10, true
+	}
+	return 0, false
+}
