@@ -2,7 +2,6 @@ package caddyfile
 
 import (
 	"bytes"
-	"encoding/json"
 	"fmt"
 	"net/netip"
 
@@ -113,7 +112,7 @@ func (b *reportsBlock) checkSameTable(position string) error {
 	if account == "" {
 		account = gateway.DefaultAccount
 	}
-	routes, err := json.Marshal(b.Routes)
+	routes, err := reports.CanonicalRoutes(b.Routes)
 	if err != nil {
 		return b.helper.Errf("comparing the routes: %w", err)
 	}

@@ -3,14 +3,11 @@
 package reports
 
 import (
-	"encoding/json"
-	"errors"
 	"fmt"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
-	"github.com/go-json-experiment/json/jsontext"
 	"go.uber.org/zap"
 
 	"github.com/caddy-klavi/caddy-klavi/gateway"
@@ -124,7 +121,7 @@ func (h *Reports) Provision(ctx caddy.Context) error {
 	h.logger = h.logger.With(zap.String("account", account.Name()))
 
 	// Loading the handlers empties the config that is compared here.
-	written, err := canonical(h.Routes)
+	written, err := CanonicalRoutes(h.Routes)
 	if err != nil {
 		return fmt.Errorf("reading routes: %w", err)
 	}
@@ -159,19 +156,6 @@ func (h *Reports) provisionSources() (err error) {
 		h.logger.Warn("unsigned_from is everybody: whoever reaches this address can make up reports")
 	}
 	return nil
-}
-
-// canonical returns the routes as JSON that is equal for equal routes.
-func canonical(routes []*Route) ([]byte, error) {
-	written, err := json.Marshal(routes)
-	if err != nil {
-		return nil, err
-	}
-	value := jsontext.Value(written)
-	if err := value.Canonicalize(); err != nil {
-		return nil, errors.New("a handler's config is not JSON with each name once")
-	}
-	return value, nil
 }
 
 // owner names the handler that is being provisioned to whoever wrote the config.

@@ -190,27 +190,6 @@ func TestTwoTables(t *testing.T) {
 	}
 }
 
-// Two handlers of an account have the same routes, however their JSON is laid out.
-func TestCanonical(t *testing.T) {
-	a := []*Route{{All: true, HandlersRaw: []json.RawMessage{json.RawMessage(`{"handler":"static_response","status_code":200}`)}}}
-	b := []*Route{{All: true, HandlersRaw: []json.RawMessage{json.RawMessage(`{ "status_code": 200, "handler":"static_response" }`)}}}
-	first, err := canonical(a)
-	if err != nil {
-		t.Fatal(err)
-	}
-	second, err := canonical(b)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if string(first) != string(second) {
-		t.Errorf("got %s and %s, want the same", first, second)
-	}
-	twice := []*Route{{All: true, HandlersRaw: []json.RawMessage{json.RawMessage(`{"handler":"static_response","body":"","body":"x"}`)}}}
-	if _, err := canonical(twice); err == nil {
-		t.Error("got no error for a name that is there twice, want one")
-	}
-}
-
 func TestSources(t *testing.T) {
 	s, err := parseSources([]string{"203.0.113.7", "10.1.2.3/8", "2001:db8::/32", "::ffff:192.0.2.1", "::ffff:198.51.100.0/120"})
 	if err != nil {
