@@ -42,7 +42,9 @@ func readJSON(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 	conn := http.NewResponseController(w)
 	_ = conn.SetReadDeadline(time.Now().Add(bodyTime))
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
-	_ = conn.SetReadDeadline(time.Time{}) // or else it would end the call to Klavi
+	if err == nil {
+		_ = conn.SetReadDeadline(time.Time{}) // or else it would end the call to Klavi
+	}
 	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
 		return nil, tooLarge()
 	}
@@ -53,6 +55,13 @@ func readJSON(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 		return nil, problem.New(problem.InvalidRequest, "The body ended too early.")
 	}
 	return body, nil
+}
+
+// isTooSlow reports whether err is about a body that did not arrive in time. The
+// server ends the request's context then, as if the client had gone.
+func isTooSlow(err error) bool {
+	p, ok := errors.AsType[*problem.Problem](err)
+	return ok && p.Type == problem.TooSlow
 }
 
 func tooLarge() error {

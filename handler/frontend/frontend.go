@@ -188,7 +188,7 @@ func (f *Frontend) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyh
 	if err == nil {
 		return nil
 	}
-	if r.Context().Err() != nil {
+	if r.Context().Err() != nil && !isTooSlow(err) {
 		// Nobody is there to read an answer.
 		return caddyhttp.Error(statusClientGone, r.Context().Err())
 	}
