@@ -1,24 +1,22 @@
 package integration
 
 import (
-	"fmt"
 	"os"
-	"strings"
 	"testing"
 )
 
-// axe-core looks at each state of the page and at the hosted pages, in light and
-// dark and in both languages. It is not a part of this project: AXE_CORE is the
-// path of its axe.min.js.
+// axe-core looks at each state of the page and at the hosted pages, in light and in
+// English and again in dark and in Portuguese. It is not a part of this project:
+// AXE_CORE is the path of its axe.min.js.
 func (b *browser) accessibility(t *testing.T) {
 	path := os.Getenv("AXE_CORE")
 	if path == "" {
 		t.Skip("AXE_CORE is not set: accessibility was not audited")
 	}
 	axe := readFile(t, path)
-	for _, language := range []string{"en", "pt-BR"} {
-		t.Run(language, func(t *testing.T) {
-			tb := b.tab(t, look{language: language})
+	for _, l := range []look{{language: "en"}, {language: "pt-BR", dark: true}} {
+		t.Run(l.language, func(t *testing.T) {
+			tb := b.tab(t, l)
 			tb.mayBeRefused()
 			audit := func(state string) {
 				t.Helper()
@@ -90,19 +88,12 @@ func (b *browser) accessibility(t *testing.T) {
 func (tb *tab) audit(axe, state string) {
 	tb.t.Helper()
 	eval[bool](tb, `{ if (!window.axe) { `+axe+` }; true }`)
-	all := []string{"wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"}
-	tb.wantNoViolation(state, false, all)
-	tb.wantNoViolation(state, true, []string{"color-contrast"}) // the rest is the same
-}
-
-func (tb *tab) wantNoViolation(state string, dark bool, rules []string) {
-	tb.t.Helper()
-	tb.scheme(dark)
-	tb.until(fmt.Sprintf(`matchMedia('(prefers-color-scheme: dark)').matches === %t`, dark))
-	found := eval[[]string](tb, fmt.Sprintf(`axe.run({ runOnly: %q.split(' '), resultTypes: ['violations'] }).then(({ violations }) =>
-		violations.map(({ id, help, nodes }) => id + ': ' + help + nodes.slice(0, 3).map(({ html, any }) =>
-			'\n\t' + html.slice(0, 120) + ' ' + (any[0]?.message ?? '')).join('')))`, strings.Join(rules, " ")))
-	for _, violation := range found {
-		tb.t.Errorf("%s (dark: %t): %s", state, dark, violation)
+	for _, violation := range eval[[]string](tb, `axe.run({
+		runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best-practice'],
+		resultTypes: ['violations'],
+		preload: false,
+	}).then(({ violations }) => violations.map(({ id, help, nodes }) => id + ': ' + help + nodes.slice(0, 3).map(({ html, any }) =>
+		'\n\t' + html.slice(0, 120) + ' ' + (any[0]?.message ?? '')).join('')))`) {
+		tb.t.Errorf("%s: %s", state, violation)
 	}
 }

@@ -179,23 +179,17 @@ func (b *browser) tab(t *testing.T, l look) *tab {
 	if _, err := chromedp.Call(ctx, emulation.SetUserAgentOverride, emulation.SetUserAgentOverrideParams{AcceptLanguage: l.language}); err != nil {
 		t.Fatal(err)
 	}
-	tb.scheme(l.dark)
-	return tb
-}
-
-// scheme makes the page light or dark. It never moves by itself: what moves
-// cannot be clicked reliably.
-func (tb *tab) scheme(dark bool) {
-	tb.t.Helper()
-	value := "light"
-	if dark {
-		value = "dark"
+	scheme := "light"
+	if l.dark {
+		scheme = "dark"
 	}
-	if _, err := chromedp.Call(tb.ctx, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{Features: []*emulation.MediaFeature{
-		{Name: "prefers-color-scheme", Value: value}, {Name: "prefers-reduced-motion", Value: "reduce"},
+	// Nothing moves by itself: what moves cannot be clicked reliably.
+	if _, err := chromedp.Call(ctx, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{Features: []*emulation.MediaFeature{
+		{Name: "prefers-color-scheme", Value: scheme}, {Name: "prefers-reduced-motion", Value: "reduce"},
 	}}); err != nil {
-		tb.t.Fatal(err)
+		t.Fatal(err)
 	}
+	return tb
 }
 
 // hear takes what the browser reports. It runs between the browser's messages.

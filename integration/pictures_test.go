@@ -113,9 +113,9 @@ func (tb *tab) picture(dir, name, step string) {
 		document.activeElement.blur();
 		document.querySelector('header')?.style.setProperty('position', 'static'); // it would follow
 		scrollTo(0, 0);
-		const step = document.querySelector(%q || 'body').getBoundingClientRect();
-		const y = step.top < 1000 ? 0 : step.top;
-		return { x: 0, y, width: document.documentElement.clientWidth, height: %t ? step.bottom + 24 - y : innerHeight, scale: 1 };
+		const step = document.querySelector(%q || 'body'), { bottom } = step.getBoundingClientRect();
+		const top = step.querySelector('h1, h2').getBoundingClientRect().top - 32, y = top < 1000 ? 0 : top;
+		return { x: 0, y, width: document.documentElement.clientWidth, height: %t ? bottom + 24 - y : innerHeight, scale: 1 };
 	})()`, step, step != ""))
 	shot, err := chromedp.Call(tb.ctx, page.CaptureScreenshot, page.CaptureScreenshotParams{Clip: &clip, CaptureBeyondViewport: new(true)})
 	if err != nil {
