@@ -73,6 +73,7 @@ type Account struct {
 	transport *reverseproxy.HTTPTransport
 	poolKey   string
 	shared    *shared
+	meters    map[klavi.Endpoint]*meter
 	logger    *zap.Logger
 }
 
@@ -86,6 +87,7 @@ func (a *Account) Secrets() [][]byte { return a.secrets }
 func (a *Account) provision(ctx caddy.Context, name string) error {
 	a.name = name
 	a.logger = ctx.Logger().With(zap.String("account", name))
+	a.meters = newMeters(name)
 	if a.RefreshAhead < 0 || a.KlaviTimeout < 0 {
 		return errors.New("refresh_ahead and klavi_timeout cannot be negative")
 	}

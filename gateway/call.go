@@ -19,31 +19,30 @@ import (
 
 // NewRequest returns a request to path, which is escaped and relative to the
 // account's base URL.
-func (a *Account) NewRequest(ctx context.Context, method, path string, body []byte) (*http.Request, error) {
-	return a.client.NewRequest(ctx, method, path, body)
+func (a *Account) NewRequest(method, path string, body []byte) (*http.Request, error) {
+	return a.client.NewRequest(context.Background(), method, path, body)
 }
 
 // Base returns the address of the account's API, without a slash at its end. It
 // is not to be changed.
 func (a *Account) Base() *url.URL { return a.client.Base }
 
-// SendWithLinkToken sends req with a link token of Klavi's, on a copy.
-func (a *Account) SendWithLinkToken(req *http.Request, token string) (*http.Response, error) {
-	return a.call(req, "Bearer "+token)
+// SendWithLinkToken sends a copy of req, under ctx, with a link token of Klavi's.
+func (a *Account) SendWithLinkToken(ctx context.Context, req *http.Request, token string) (*http.Response, error) {
+	return a.call(ctx, req, "Bearer "+token)
 }
 
-// SendAuthorized sends req with the access token. It goes on a copy, so that
-// nothing that still holds req can see it. When Klavi answers 401 the token is
-// given up, and the request sent once more if its body can be had again
-// (GetBody). The error is a *klavi.LoginError, a *CallError, or that of the
-// request's context.
-func (a *Account) SendAuthorized(req *http.Request) (*http.Response, error) {
-	token, err := a.token(req.Context())
+// SendAuthorized sends a copy of req, under ctx, with the access token: nothing
+// that still holds req can see it. When Klavi answers 401 the token is given up,
+// and the request sent once more if its body can be had again (GetBody). The
+// error is a *klavi.LoginError, a *CallError, or that of ctx.
+func (a *Account) SendAuthorized(ctx context.Context, req *http.Request) (*http.Response, error) {
+	token, err := a.token(ctx)
 	if err != nil {
 		closeBody(req)
 		return nil, err
 	}
-	res, err := a.call(req, token.Header())
+	res, err := a.call(ctx, req, token.Header())
 	if err != nil || res.StatusCode != http.StatusUnauthorized {
 		return res, err
 	}
@@ -51,7 +50,7 @@ func (a *Account) SendAuthorized(req *http.Request) (*http.Response, error) {
 	if req.Body != nil && req.Body != http.NoBody && req.GetBody == nil {
 		return res, nil
 	}
-	fresh, err := a.token(req.Context())
+	fresh, err := a.token(ctx)
 	if err == nil && fresh == token {
 		return res, nil // refused while fresh: another login would not help
 	}
@@ -65,7 +64,7 @@ func (a *Account) SendAuthorized(req *http.Request) (*http.Response, error) {
 			return nil, fmt.Errorf("sending the body again: %w", err)
 		}
 	}
-	return a.call(&again, fresh.Header())
+	return a.call(ctx, &again, fresh.Header())
 }
 
 // IsAccessToken reports whether token is the access token in use.
@@ -95,19 +94,16 @@ type callTransport struct{ account *Account }
 
 // RoundTrip makes one call.
 func (t callTransport) RoundTrip(req *http.Request) (*http.Response, error) {
-	return t.account.call(req, "")
+	return t.account.call(req.Context(), req, "")
 }
 
-// call makes one call, bounded by klavi_timeout up to the last byte of the
-// answer. A copy of req goes out, with authorization as its only one, if any.
-func (a *Account) call(req *http.Request, authorization string) (*http.Response, error) {
-	endpoint := a.endpoint(req)
-	// No value of the caller's context comes along: a proxy that ran earlier
-	// for the same request (forward_auth is one) leaves the address that it
-	// dialed there, and Caddy's transport would dial that instead of Klavi's.
-	ctx, cancel := context.WithTimeout(context.Background(), a.klaviTimeout())
-	forget := context.AfterFunc(req.Context(), cancel)
-	ctx, span := a.startSpan(ctx, req.Context(), endpoint)
+// call makes one call under the caller's context, bounded by klavi_timeout up to
+// the last byte of the answer. A copy of req goes out, with authorization as its
+// only one, if any.
+func (a *Account) call(caller context.Context, req *http.Request, authorization string) (*http.Response, error) {
+	meter := a.meter(req)
+	ctx, cancel := context.WithTimeout(withoutValues{caller}, a.klaviTimeout())
+	ctx, span := a.startSpan(ctx, caller, meter.endpoint)
 	out := req.WithContext(ctx)
 	if authorization != "" {
 		out.Header = maps.Clone(req.Header)
@@ -117,45 +113,55 @@ func (a *Account) call(req *http.Request, authorization string) (*http.Response,
 
 	res, err := a.transport.RoundTrip(out)
 	if err != nil {
-		err = callError(req.Context(), ctx, err)
-		countCall(a.name, endpoint, "error", time.Since(began))
+		err = callError(caller, ctx, err)
+		meter.count(0, time.Since(began))
 		endSpan(span, 0)
-		forget()
 		cancel()
 		return nil, err
 	}
-	countCall(a.name, endpoint, statusClass(res.StatusCode), time.Since(began))
+	meter.count(res.StatusCode, time.Since(began))
 	endSpan(span, res.StatusCode)
-	res.Body = &answerBody{res.Body, forget, cancel}
+	res.Body = &answerBody{res.Body, cancel}
 	return res, nil
 }
 
-// endpoint names what is called for metrics and traces: never an id.
-func (a *Account) endpoint(req *http.Request) string {
+// meter returns what counts the calls to the endpoint of req.
+func (a *Account) meter(req *http.Request) *meter {
 	path := strings.TrimPrefix(req.URL.EscapedPath(), a.client.Base.Path)
-	if e, ok := klavi.Find(req.Method, path); ok {
-		return e.Method + " " + e.Path
-	}
-	return "other"
+	endpoint, _ := klavi.Find(req.Method, path) // or the zero Endpoint, which stands for all others
+	return a.meters[endpoint]
 }
 
 // answerBody ends the call when its answer has been read.
 type answerBody struct {
 	io.ReadCloser
-	forget func() bool // the caller's context
 	cancel context.CancelFunc
 }
 
 func (b *answerBody) Close() error {
 	err := b.ReadCloser.Close()
-	b.forget()
 	b.cancel()
 	return err
 }
 
+// withoutValues is the caller's context without what others have left in it: a
+// proxy that ran earlier for the same request (forward_auth is one) leaves the
+// address that it dialed there, and Caddy's transport would dial that instead of
+// Klavi's.
+type withoutValues struct{ context.Context }
+
+// Value answers package context alone, which asks by *int: without an answer it
+// would watch the caller's context in a goroutine of its own.
+func (c withoutValues) Value(key any) any {
+	if _, ok := key.(*int); ok {
+		return c.Context.Value(key)
+	}
+	return nil
+}
+
 // startSpan begins a span below the one of the request, if that is traced.
-func (a *Account) startSpan(ctx, request context.Context, endpoint string) (context.Context, trace.Span) {
-	parent := trace.SpanFromContext(request)
+func (a *Account) startSpan(ctx, caller context.Context, endpoint string) (context.Context, trace.Span) {
+	parent := trace.SpanFromContext(caller)
 	if !parent.IsRecording() {
 		return ctx, parent // which records nothing, and is not ended here
 	}

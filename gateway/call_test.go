@@ -101,14 +101,14 @@ func send(t testing.TB, a *Account, method, path, body string, replayable bool) 
 	if body != "" {
 		raw = []byte(body)
 	}
-	req, err := a.NewRequest(context.Background(), method, path, raw)
+	req, err := a.NewRequest(method, path, raw)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if !replayable {
 		req.GetBody = nil
 	}
-	res, err := a.SendAuthorized(req)
+	res, err := a.SendAuthorized(t.Context(), req)
 	if req.Header.Get("Authorization") != "" {
 		t.Error("the token was put on the caller's own request")
 	}
@@ -210,8 +210,8 @@ func TestCallErrors(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	req, _ := a.NewRequest(ctx, "GET", "/x", nil)
-	if _, err := a.SendAuthorized(req); !errors.Is(err, context.Canceled) {
+	req, _ := a.NewRequest("GET", "/x", nil)
+	if _, err := a.SendAuthorized(ctx, req); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v for a caller that has left, want %v", err, context.Canceled)
 	}
 }
@@ -289,9 +289,9 @@ func (p *dialProbe) RoundTrip(r *http.Request) (*http.Response, error) {
 	if _, ok := reverseproxy.GetDialInfo(r.Context()); !ok {
 		p.t.Error("the proxy left no address in the context: this test shows nothing")
 	}
-	req, err := p.account.NewRequest(r.Context(), "GET", "/links/institutions", nil)
+	req, err := p.account.NewRequest("GET", "/links/institutions", nil)
 	if err != nil {
 		return nil, err
 	}
-	return p.account.SendWithLinkToken(req, "link-token")
+	return p.account.SendWithLinkToken(r.Context(), req, "link-token")
 }

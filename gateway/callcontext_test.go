@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"runtime"
 	"testing"
+	"time"
 )
 
 // A call is not made in its caller's context, yet ends when the caller goes:
@@ -28,19 +30,19 @@ func TestCallEndsWithItsCaller(t *testing.T) {
 		<-begun
 		leave()
 	}()
-	req, err := a.NewRequest(ctx, http.MethodGet, "/never", nil)
+	req, err := a.NewRequest(http.MethodGet, "/never", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := a.SendAuthorized(req); !errors.Is(err, context.Canceled) {
+	if _, err := a.SendAuthorized(ctx, req); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v for a caller that left before the answer, want %v", err, context.Canceled)
 	}
 
 	ctx, leave = context.WithCancel(context.Background())
-	if req, err = a.NewRequest(ctx, http.MethodGet, "/half", nil); err != nil {
+	if req, err = a.NewRequest(http.MethodGet, "/half", nil); err != nil {
 		t.Fatal(err)
 	}
-	res, err := a.SendAuthorized(req)
+	res, err := a.SendAuthorized(ctx, req)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -60,13 +62,13 @@ func TestCallEndsWithItsCaller(t *testing.T) {
 func TestCallLeavesTheRequestAlone(t *testing.T) {
 	k := newFakeKlavi(t)
 	a := k.account(t)
-	req, err := a.NewRequest(context.Background(), http.MethodGet, "/consents", nil)
+	req, err := a.NewRequest(http.MethodGet, "/consents", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, send := range []func() (*http.Response, error){
-		func() (*http.Response, error) { return a.SendAuthorized(req) },
-		func() (*http.Response, error) { return a.SendWithLinkToken(req, "link-token") },
+		func() (*http.Response, error) { return a.SendAuthorized(t.Context(), req) },
+		func() (*http.Response, error) { return a.SendWithLinkToken(t.Context(), req, "link-token") },
 	} {
 		res, err := send()
 		if err != nil {
@@ -78,4 +80,23 @@ func TestCallLeavesTheRequestAlone(t *testing.T) {
 		}
 	}
 	k.wantSeen(t, "GET /data/v1/consents Bearer token-1 ", "GET /data/v1/consents Bearer link-token ")
+}
+
+// A context that package context does not know is watched by a goroutine: one
+// more for every call.
+func TestCallContextNeedsNoGoroutine(t *testing.T) {
+	caller, leave := context.WithCancel(context.WithValue(t.Context(), http.LocalAddrContextKey, "a value"))
+	before := runtime.NumGoroutine()
+	ctx, cancel := context.WithTimeout(withoutValues{caller}, time.Hour)
+	defer cancel()
+	if got := runtime.NumGoroutine(); got != before {
+		t.Errorf("got %d goroutines, want %d", got, before)
+	}
+	if got := ctx.Value(http.LocalAddrContextKey); got != nil {
+		t.Errorf("got the caller's value %v, want none", got)
+	}
+	leave()
+	if ctx.Err() == nil {
+		t.Error("got a call that goes on, want it to end with its caller")
+	}
 }

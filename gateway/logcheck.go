@@ -20,7 +20,7 @@ type encoderProbe struct{ found bool }
 
 // MarshalLogObject adds nothing.
 func (p *encoderProbe) MarshalLogObject(enc zapcore.ObjectEncoder) error {
-	if _, ok := enc.(*LogEncoder); ok {
+	if _, ok := enc.(masking); ok {
 		p.found = true
 	}
 	return nil

@@ -95,11 +95,23 @@ func (e *LogEncoder) wrapDefault(enc interface {
 
 // Clone returns an encoder with the same fields, to which others can be added.
 func (e *LogEncoder) Clone() zapcore.Encoder {
-	return &LogEncoder{Encoder: e.Encoder.Clone()}
+	return masking{e.Encoder}.Clone()
 }
 
 // EncodeEntry lets the wrapped encoder write the line and masks it.
 func (e *LogEncoder) EncodeEntry(entry zapcore.Entry, fields []zapcore.Field) (*buffer.Buffer, error) {
+	return masking{e.Encoder}.EncodeEntry(entry, fields)
+}
+
+// masking is an encoder whose lines are masked. Loggers clone theirs for every
+// request, so it holds no more than it needs.
+type masking struct{ zapcore.Encoder }
+
+func (e masking) Clone() zapcore.Encoder {
+	return masking{e.Encoder.Clone()}
+}
+
+func (e masking) EncodeEntry(entry zapcore.Entry, fields []zapcore.Field) (*buffer.Buffer, error) {
 	line, err := e.Encoder.EncodeEntry(entry, fields)
 	if err != nil {
 		return nil, err

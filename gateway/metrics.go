@@ -3,9 +3,12 @@ package gateway
 import (
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/caddy-klavi/caddy-klavi/klavi"
 )
 
 // The collectors belong to the process and are registered anew with each
@@ -58,9 +61,49 @@ func registerMetrics(registry *prometheus.Registry) error {
 	return nil
 }
 
-func countCall(account, endpoint, status string, took time.Duration) {
-	metrics.calls.WithLabelValues(account, endpoint, status).Inc()
-	metrics.duration.WithLabelValues(account, endpoint).Observe(took.Seconds())
+// meter counts the calls to one endpoint. It finds what it counts with at the
+// first call of its kind: to look it up by its labels takes longer than to count.
+type meter struct {
+	endpoint string // such as "GET /consents": never an id
+	calls    [len(outcomes)]func() prometheus.Counter
+	duration func() prometheus.Observer
+}
+
+// outcomes are the values of the label status. That of a status from 200 to 599
+// stands at its class.
+var outcomes = [...]string{"error", "other", "2xx", "3xx", "4xx", "5xx"}
+
+// newMeters returns a meter for each of Klavi's endpoints, and one for all else
+// under the zero Endpoint.
+func newMeters(account string) map[klavi.Endpoint]*meter {
+	meters := map[klavi.Endpoint]*meter{{}: newMeter(account, "other")}
+	for _, e := range klavi.Endpoints() {
+		meters[e] = newMeter(account, e.Method+" "+e.Path)
+	}
+	return meters
+}
+
+func newMeter(account, endpoint string) *meter {
+	m := &meter{endpoint: endpoint}
+	for i, outcome := range outcomes {
+		m.calls[i] = sync.OnceValue(func() prometheus.Counter {
+			return metrics.calls.WithLabelValues(account, endpoint, outcome)
+		})
+	}
+	m.duration = sync.OnceValue(func() prometheus.Observer {
+		return metrics.duration.WithLabelValues(account, endpoint)
+	})
+	return m
+}
+
+// count counts a call that Klavi answered with status, or not at all: 0.
+func (m *meter) count(status int, took time.Duration) {
+	outcome := status / 100
+	if outcome == 1 || outcome >= len(outcomes) {
+		outcome = 1
+	}
+	m.calls[outcome]().Inc()
+	m.duration().Observe(took.Seconds())
 }
 
 func countLogin(account, result string) {
@@ -80,19 +123,4 @@ func (a *Account) CountReport(route, result string) {
 // CountReportRefused counts a request that was not a signed report.
 func (a *Account) CountReportRefused(reason string) {
 	metrics.refused.WithLabelValues(a.name, reason).Inc()
-}
-
-func statusClass(status int) string {
-	switch status / 100 {
-	case 2:
-		return "2xx"
-	case 3:
-		return "3xx"
-	case 4:
-		return "4xx"
-	case 5:
-		return "5xx"
-	default:
-		return "other"
-	}
 }

@@ -170,11 +170,11 @@ func (f *Frontend) createConsent(ctx context.Context, token string, fields map[s
 	if err != nil {
 		return nil, err
 	}
-	req, err := f.account.NewRequest(ctx, http.MethodPost, "/consents", body)
+	req, err := f.account.NewRequest(http.MethodPost, "/consents", body)
 	if err != nil {
 		return nil, err
 	}
-	res, err := f.account.SendWithLinkToken(req, token) //nolint:bodyclose // whatever reads the answer closes it
+	res, err := f.account.SendWithLinkToken(ctx, req, token) //nolint:bodyclose // whatever reads the answer closes it
 	if err != nil {
 		return nil, f.callFailed(ctx, "POST /consents", err)
 	}

@@ -3,7 +3,6 @@
 package frontend
 
 import (
-	"context"
 	"errors"
 	"net/http"
 	"strings"
@@ -166,7 +165,7 @@ func (f *Frontend) Provision(ctx caddy.Context) error {
 	if err := f.folded.Provision(ctx); err != nil {
 		return err
 	}
-	f.institutions, err = account.NewRequest(context.Background(), http.MethodGet, "/links/institutions", nil)
+	f.institutions, err = account.NewRequest(http.MethodGet, "/links/institutions", nil)
 	if err != nil {
 		return err
 	}

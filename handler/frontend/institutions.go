@@ -20,7 +20,7 @@ func (f *Frontend) serveInstitutions(w http.ResponseWriter, r *http.Request) err
 	if err != nil {
 		return err
 	}
-	res, err := f.account.SendWithLinkToken(f.institutions.WithContext(r.Context()), link.Token)
+	res, err := f.account.SendWithLinkToken(r.Context(), f.institutions, link.Token)
 	if err != nil {
 		return f.callFailed(r.Context(), "GET /links/institutions", err)
 	}

@@ -151,11 +151,11 @@ func (f *Frontend) linkRequest(fields map[string]string, info jsontext.Value) ([
 // request that began it.
 func (f *Frontend) createLink(ctx context.Context, user string, fields map[string]string, request []byte) (*gateway.Answer, error) {
 	began := f.now()
-	req, err := f.account.NewRequest(ctx, http.MethodPost, "/links", request)
+	req, err := f.account.NewRequest(http.MethodPost, "/links", request)
 	if err != nil {
 		return nil, err
 	}
-	res, err := f.account.SendAuthorized(req) //nolint:bodyclose // whatever reads the answer closes it
+	res, err := f.account.SendAuthorized(ctx, req) //nolint:bodyclose // whatever reads the answer closes it
 	if err != nil {
 		return nil, f.callFailed(ctx, "POST /links", err)
 	}

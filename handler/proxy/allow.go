@@ -50,6 +50,18 @@ func newAllowList(extra []Endpoint) (allowList, error) {
 	return list, nil
 }
 
+// literals returns those of l without an id: what they stand for is one path
+// each, which newAllowList has looked at.
+func (l allowList) literals() map[Endpoint]struct{} {
+	literals := make(map[Endpoint]struct{})
+	for _, e := range l {
+		if !strings.Contains(e.Path, idSegment) {
+			literals[e] = struct{}{}
+		}
+	}
+	return literals
+}
+
 // contains reports whether method and the escaped path are an endpoint on the
 // list, byte for byte.
 func (l allowList) contains(method, path string) bool {
@@ -203,15 +215,26 @@ func (t *Transport) admit(req *http.Request) (string, error) {
 		return "", problem.New(problem.NotAllowed, "The path does not begin with the prefix that is configured here.")
 	}
 	path = strings.TrimPrefix(path, apiPath)
-	if r, ok := findReserved(req.Method, path); ok {
-		return "", problem.New(problem.NotAllowed, "This endpoint is never open here: it "+r.why()+".")
-	}
-	if !t.open.contains(req.Method, path) {
-		return "", problem.New(problem.NotAllowed, "This method and path are not an endpoint that is open here. "+
-			"Paths are Klavi's, such as /consents, and compared byte for byte; allow <method> <path> opens more.")
+	if _, ok := t.literals[Endpoint{req.Method, path}]; !ok {
+		if err := t.admitPattern(req.Method, path); err != nil {
+			return "", err
+		}
 	}
 	if strings.ContainsFunc(req.URL.RawQuery, func(r rune) bool { return r <= ' ' || r == 0x7f || r == '#' }) {
 		return "", problem.New(problem.InvalidRequest, "The query holds spaces or control characters that are not escaped.")
 	}
 	return path, nil
+}
+
+// admitPattern looks for the endpoint among those with an id, which could stand
+// for more than was meant.
+func (t *Transport) admitPattern(method, path string) error {
+	if r, ok := findReserved(method, path); ok {
+		return problem.New(problem.NotAllowed, "This endpoint is never open here: it "+r.why()+".")
+	}
+	if !t.open.contains(method, path) {
+		return problem.New(problem.NotAllowed, "This method and path are not an endpoint that is open here. "+
+			"Paths are Klavi's, such as /consents, and compared byte for byte; allow <method> <path> opens more.")
+	}
+	return nil
 }

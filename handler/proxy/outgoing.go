@@ -17,13 +17,15 @@ import (
 // maxBuffered is how large a body may be that is kept for a second try.
 const maxBuffered = 1 << 20
 
+var userAgent = []string{klavi.UserAgent}
+
 // request returns the request that goes to Klavi in place of req: made of the
 // account's address, and of three headers of req's. Above all, Idempotency-Key
 // stays behind: with it, Go's HTTP client would send a POST again on its own.
 func (t *Transport) request(req *http.Request, path string, body *body) *http.Request {
 	base := t.account.Base()
 	header := make(http.Header, 4)
-	header["User-Agent"] = []string{klavi.UserAgent}
+	header["User-Agent"] = userAgent
 	for _, name := range [...]string{"Accept", "Accept-Encoding", "Content-Type"} {
 		if values := req.Header[name]; len(values) > 0 {
 			header[name] = values[:1:1]
@@ -42,7 +44,7 @@ func (t *Transport) request(req *http.Request, path string, body *body) *http.Re
 		Host:       base.Host,
 	}
 	body.attach(out)
-	return out.WithContext(req.Context())
+	return out
 }
 
 // jsonRequest is request with object as its body, whatever req's was called. The

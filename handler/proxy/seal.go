@@ -48,7 +48,7 @@ func (t *Transport) sendSealed(req *http.Request, path string) (*http.Response, 
 	delete(out.Header, "Accept-Encoding") // Go's client unpacks what it asked for itself
 
 	began := time.Now() // the link's life cannot have begun later
-	res, err := t.call(out)
+	res, err := t.call(req.Context(), out)
 	if err != nil || res.StatusCode/100 != 2 {
 		return res, err
 	}

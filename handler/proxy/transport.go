@@ -86,6 +86,7 @@ type Transport struct {
 
 	account     *gateway.Account
 	open        allowList
+	literals    map[Endpoint]struct{} // those of open without an id
 	reports     klavi.CallbackURL
 	reportsJSON jsontext.Value
 	external    []string // names of ExternalInfo in order
@@ -114,6 +115,7 @@ func (t *Transport) Provision(ctx caddy.Context) error {
 	if t.open, err = newAllowList(t.Allow); err != nil {
 		return fmt.Errorf("allow: %w", err)
 	}
+	t.literals = t.open.literals()
 	if err := t.parseReports(); err != nil {
 		return fmt.Errorf("reports_url: %w", err)
 	}
@@ -192,13 +194,13 @@ func (t *Transport) send(req *http.Request) (*http.Response, error) {
 		if err := t.fillIn(req, body); err != nil {
 			return nil, err
 		}
-		return t.call(t.jsonRequest(req, path, body))
+		return t.call(req.Context(), t.jsonRequest(req, path, body))
 	}
 	body, err := readBody(req)
 	if err != nil {
 		return nil, err
 	}
-	res, err := t.call(t.request(req, path, body))
+	res, err := t.call(req.Context(), t.request(req, path, body))
 	if err != nil && body != nil {
 		if failed := body.failure(); failed != nil {
 			return nil, failed
@@ -208,8 +210,8 @@ func (t *Transport) send(req *http.Request) (*http.Response, error) {
 }
 
 // call sends out with the access token.
-func (t *Transport) call(out *http.Request) (*http.Response, error) {
-	res, err := t.account.SendAuthorized(out)
+func (t *Transport) call(ctx context.Context, out *http.Request) (*http.Response, error) {
+	res, err := t.account.SendAuthorized(ctx, out)
 	if err != nil {
 		return nil, err
 	}
