@@ -1,8 +1,6 @@
 package caddyfile
 
 import (
-	"encoding/base64"
-	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -93,7 +91,9 @@ var accountOptions = []option[gateway.Account]{
 		return secret(&a.SecretKey, d)
 	}},
 	{usage: "accept_secret_keys <key...>", parse: parseAcceptSecretKeys},
-	{usage: "seal_key <key>", parse: parseSealKey},
+	{usage: "seal_key <key>", parse: func(a *gateway.Account, d *caddyfile.Dispenser) error {
+		return key(&a.SealKey, d)
+	}},
 	{usage: "refresh_ahead <duration>", parse: func(a *gateway.Account, d *caddyfile.Dispenser) error {
 		return duration(&a.RefreshAhead, d)
 	}},
@@ -159,29 +159,20 @@ func parseAcceptSecretKeys(a *gateway.Account, d *caddyfile.Dispenser) error {
 	return nil
 }
 
-// parseSealKey checks the length of a key that is written out, as the account
-// does, which cannot say where it stands.
-func parseSealKey(a *gateway.Account, d *caddyfile.Dispenser) error {
-	if err := secret(&a.SealKey, d); err != nil {
+// key reads a key of 32 bytes. The length of one that is written out is checked
+// here: the account, which checks all, cannot say where it stands.
+func key(into *string, d *caddyfile.Dispenser) error {
+	name := d.Val()
+	if err := secret(into, d); err != nil {
 		return err
 	}
-	if !gateway.HasPlaceholder(a.SealKey) && !isSealKey(a.SealKey) {
-		return d.Err("seal_key is not 32 bytes, 64 hex digits or base64 of 32 bytes; `openssl rand -hex 32` makes one")
+	if gateway.HasPlaceholder(*into) {
+		return nil
+	}
+	if _, err := gateway.ParseKey(*into); err != nil {
+		return d.Errf("%s %w", name, err)
 	}
 	return nil
-}
-
-func isSealKey(text string) bool {
-	const length = 32
-	if len(text) == length {
-		return true
-	}
-	if key, err := hex.DecodeString(text); err == nil && len(key) == length {
-		return true
-	}
-	standard := strings.NewReplacer("-", "+", "_", "/").Replace(strings.TrimRight(text, "="))
-	key, err := base64.RawStdEncoding.Strict().DecodeString(standard)
-	return err == nil && len(key) == length
 }
 
 // parseAccountTransport reads the options of Caddy's http transport, whose

@@ -167,9 +167,9 @@ func (a *Account) newSealer(repl *caddy.Replacer, base, access string) (sealer, 
 		if err != nil {
 			return nil, err
 		}
-		key, err := parseSealKey(text)
+		key, err := ParseKey(text)
 		if err != nil {
-			return nil, err
+			return nil, fmt.Errorf("seal_key %w", err)
 		}
 		keys = append(keys, key)
 	}

@@ -8,7 +8,6 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/binary"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"strings"
@@ -48,7 +47,6 @@ const (
 
 	maxSealed   = 4 << 10
 	keyIDLen    = 4
-	sealKeyLen  = 32
 	sealInfo    = "caddy-klavi link token"
 	sealIDInfo  = "caddy-klavi link token key id"
 	nonceLen    = 12
@@ -95,22 +93,7 @@ func deriveSealKey(secret []byte, base, access, account string) ([]byte, error) 
 	for _, part := range []string{base, access, account} {
 		info = appendField(info, part)
 	}
-	return hkdf.Key(sha256.New, secret, nil, string(info), sealKeyLen)
-}
-
-// parseSealKey reads a key of 32 bytes: hex, base64 in either alphabet, or as it is.
-func parseSealKey(text string) ([]byte, error) {
-	if len(text) == sealKeyLen {
-		return []byte(text), nil
-	}
-	if key, err := hex.DecodeString(text); err == nil && len(key) == sealKeyLen {
-		return key, nil
-	}
-	plain := strings.NewReplacer("+", "-", "/", "_").Replace(strings.TrimRight(text, "="))
-	if key, err := sealEncoding.DecodeString(plain); err == nil && len(key) == sealKeyLen {
-		return key, nil
-	}
-	return nil, errors.New("seal_key is not 32 bytes, 64 hex digits or base64 of 32 bytes; `openssl rand -hex 32` makes one")
+	return hkdf.Key(sha256.New, secret, nil, string(info), keyLen)
 }
 
 // SealLinkToken returns the form of t that may be handed to a browser.

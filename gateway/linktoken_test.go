@@ -161,7 +161,7 @@ func TestParseSealKey(t *testing.T) {
 		{"short", false},
 		{base64.StdEncoding.EncodeToString(raw[:31]), false},
 	} {
-		key, err := parseSealKey(tt.text)
+		key, err := ParseKey(tt.text)
 		if (err == nil) != tt.ok || (tt.ok && string(key) != string(raw)) {
 			t.Errorf("%q: got %q, %v, want ok = %v", tt.text, key, err, tt.ok)
 		}
