@@ -11,8 +11,9 @@ import (
 	"net/http"
 	"os"
 	"sync"
-	"sync/atomic"
 	"time"
+
+	"github.com/caddy-klavi/caddy-klavi/klavi"
 )
 
 const (
@@ -30,21 +31,22 @@ var (
 	errCut      = errors.New("the body is not as long as announced")
 )
 
-// body is a request's body that has arrived: in memory, or in a file without a
-// name. It is given up when the last of its owners has released it.
+// body is a request's body that has arrived: in memory, or in a spool. It is
+// given up when the last of its owners has released it.
 type body struct {
-	data []byte
-	file *os.File
-	size int64
+	data    []byte
+	spooled spool // in place of data, if not nil
+	size    int64
 	// identity is the same for the same body: its signature, or its digest if
 	// it came without one.
 	identity [sha256.Size]byte
 
 	memory, spool share
-	unlinked      bool
 
-	mu     sync.Mutex
-	owners int
+	mu      sync.Mutex
+	owners  int
+	readers int                // that are not closed
+	slab    *[maxInMemory]byte // if data is a part of one
 
 	hashed sync.Once
 	digest string
@@ -115,14 +117,13 @@ func (in *intake) read(ctx context.Context, b *body) error {
 	if b.size < in.announced {
 		return errCut
 	}
-	if b.file == nil {
+	if b.spooled == nil {
 		return nil
 	}
 	if err := b.flush(ctx, &in.patience); err != nil {
 		return err
 	}
-	b.data = nil
-	b.memory.release()
+	b.freeMemory()
 	return nil
 }
 
@@ -131,49 +132,52 @@ func (in *intake) read(ctx context.Context, b *body) error {
 // more, would wait for each other.
 func (in *intake) makeRoom(ctx context.Context, b *body) error {
 	has := int64(cap(b.data))
-	if has < in.limits.inMemory && b.file == nil {
+	if has < in.limits.inMemory && b.spooled == nil {
 		want := min(max(firstPiece, 4*has), in.limits.inMemory)
 		if in.announced >= 0 {
 			want = min(want, in.announced)
 		}
 		if b.memory.tryGrow(want - has) {
-			larger := make([]byte, len(b.data), want)
-			copy(larger, b.data)
-			b.data = larger
+			b.data = append(b.buffer(want), b.data...)
 			return nil
 		}
 		if has == 0 {
 			if err := b.memory.grow(ctx, want, &in.patience); err != nil {
 				return err
 			}
-			b.data = make([]byte, 0, want)
+			b.data = b.buffer(want)
 			return nil
 		}
 	}
-	if b.file == nil {
-		if err := b.open(in.limits.spoolDir); err != nil {
-			return err
+	if b.spooled == nil {
+		file, err := newTempFile(in.limits.spoolDir)
+		if err != nil {
+			return fmt.Errorf("%w: %w", errSpool, err)
 		}
+		b.spooled = file
 	}
 	return b.flush(ctx, &in.patience)
 }
 
-func (b *body) open(dir string) error {
-	file, err := os.CreateTemp(dir, "klavi-report-*")
-	if err != nil {
-		return fmt.Errorf("%w: %w", errSpool, err)
+// slabs are the memory of bodies that are gone: to get that of a large body from
+// the system takes about as long as its signature.
+var slabs = sync.Pool{New: func() any { return new([maxInMemory]byte) }}
+
+// buffer returns an empty buffer for n bytes.
+func (b *body) buffer(n int64) []byte {
+	if n <= maxInMemory/2 || n > maxInMemory {
+		return make([]byte, 0, n)
 	}
-	b.file = file
-	b.unlinked = os.Remove(file.Name()) == nil
-	return nil
+	b.slab = slabs.Get().(*[maxInMemory]byte)
+	return b.slab[:0:n]
 }
 
-// flush empties the buffer into the file.
+// flush empties the buffer into the spool.
 func (b *body) flush(ctx context.Context, p *patience) error {
 	if err := b.spool.grow(ctx, int64(len(b.data)), p); err != nil {
 		return err
 	}
-	if _, err := b.file.Write(b.data); err != nil {
+	if _, err := b.spooled.Write(b.data); err != nil {
 		return fmt.Errorf("%w: %w", errSpool, err)
 	}
 	b.data = b.data[:0]
@@ -211,14 +215,21 @@ func (b *body) release() {
 	if b.owners--; b.owners > 0 {
 		return
 	}
-	if b.file != nil {
-		_ = b.file.Close()
-		if !b.unlinked {
-			_ = os.Remove(b.file.Name())
-		}
+	if b.spooled != nil {
+		b.spooled.discard()
 	}
-	b.memory.release()
+	b.freeMemory()
 	b.spool.release()
+}
+
+// freeMemory gives the buffer up. One that somebody may still read is not used
+// again: they would read another body.
+func (b *body) freeMemory() {
+	if b.slab != nil && b.readers == 0 {
+		slabs.Put(b.slab)
+	}
+	b.data, b.slab = nil, nil
+	b.memory.release()
 }
 
 // sha256 returns the digest in hexadecimal digits. Most reports never need it,
@@ -226,44 +237,75 @@ func (b *body) release() {
 func (b *body) sha256() string {
 	b.hashed.Do(func() {
 		hash := sha256.New()
-		if _, err := io.Copy(hash, b.reader()); err == nil {
+		r := b.reader()
+		defer r.Close()
+		if _, err := io.Copy(hash, r); err == nil {
 			b.digest = hex.EncodeToString(hash.Sum(nil))
 		}
 	})
 	return b.digest
 }
 
-// whole returns a reader for the envelope: a buffer, where the body is in memory.
-func (b *body) whole() io.Reader {
-	if b.file == nil {
-		return bytes.NewBuffer(b.data)
+// envelope reads the envelope. The reader of a body in memory is a buffer, which
+// is read in place.
+func (b *body) envelope() (klavi.Envelope, error) {
+	if b.spooled == nil {
+		return klavi.ReadEnvelope(bytes.NewBuffer(b.data))
 	}
-	return io.NewSectionReader(b.file, 0, b.size)
+	r := b.reader()
+	defer r.Close()
+	return klavi.ReadEnvelope(r)
 }
 
 // reader returns a reader that begins at the first byte.
 func (b *body) reader() io.ReadCloser {
-	if b.file == nil {
-		return &bodyReader{r: bytes.NewReader(b.data)}
+	if b.spooled != nil {
+		r, err := b.spooled.open()
+		return &bodyReader{r: r, err: err}
 	}
-	return &bodyReader{r: io.NewSectionReader(b.file, 0, b.size)}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.readers++
+	return &bodyReader{r: &memoryReader{*bytes.NewReader(b.data), b}}
+}
+
+// memoryReader reads a body in memory.
+type memoryReader struct {
+	bytes.Reader
+	body *body
+}
+
+func (r *memoryReader) Close() error {
+	r.Reset(nil)
+	r.body.mu.Lock()
+	defer r.body.mu.Unlock()
+	r.body.readers--
+	return nil
 }
 
 // bodyReader ends with an error when it has been closed, so that nobody takes
-// the rest of a body for a body.
+// the rest of a body for a body. It may be closed while it is read.
 type bodyReader struct {
-	r      io.Reader
-	closed atomic.Bool
+	mu  sync.Mutex
+	r   io.ReadCloser
+	err error // if not nil, r is closed
 }
 
 func (br *bodyReader) Read(p []byte) (int, error) {
-	if br.closed.Load() {
-		return 0, http.ErrBodyReadAfterClose
+	br.mu.Lock()
+	defer br.mu.Unlock()
+	if br.err != nil {
+		return 0, br.err
 	}
 	return br.r.Read(p)
 }
 
 func (br *bodyReader) Close() error {
-	br.closed.Store(true)
-	return nil
+	br.mu.Lock()
+	defer br.mu.Unlock()
+	if br.err != nil {
+		return nil
+	}
+	br.err = http.ErrBodyReadAfterClose
+	return br.r.Close()
 }

@@ -133,3 +133,32 @@ func TestBodiesDoNotWaitForEachOther(t *testing.T) {
 		}
 	})
 }
+
+// A service's connection may still be read from when its report is done with.
+// Whoever reads on must never get to see the body that came next.
+func TestBuffersAreNotSharedWithReaders(t *testing.T) {
+	receive := func(letter byte) *body {
+		in := intake{
+			source: bytes.NewReader(bytes.Repeat([]byte{letter}, maxInMemory)), announced: maxInMemory, max: maxInMemory,
+			until: time.Now().Add(time.Hour), check: io.Discard,
+			limits: limits{inMemory: maxInMemory, memory: newRoom(4 * maxInMemory), spool: newRoom(0)},
+		}
+		b, err := in.receive(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b
+	}
+	first := receive('a')
+	slow, closed := first.reader(), first.reader()
+	_ = closed.Close()
+	first.release()
+	defer receive('b').release()
+
+	if got, err := io.ReadAll(slow); err != nil || !bytes.Equal(got, bytes.Repeat([]byte{'a'}, maxInMemory)) {
+		t.Errorf("got %d bytes that end in %q (%v), want the body that was opened", len(got), got[len(got)-1:], err)
+	}
+	if n, err := closed.Read(make([]byte, 1)); n != 0 || !errors.Is(err, http.ErrBodyReadAfterClose) {
+		t.Errorf("got %d bytes and %v from a closed reader, want %v", n, err, http.ErrBodyReadAfterClose)
+	}
+}

@@ -49,7 +49,7 @@ func (h *Reports) routesOf(rep *report) ([]*Route, string) {
 	if rep.encoding != "" {
 		return nil, "its body has a Content-Encoding"
 	}
-	envelope, err := klavi.ReadEnvelope(rep.body.whole())
+	envelope, err := rep.body.envelope()
 	if unreadable, ok := errors.AsType[*klavi.EnvelopeError](err); ok {
 		return nil, unreadable.Reason
 	}
