@@ -20,8 +20,10 @@ func init() {
 
 // LogEncoder masks secrets and tax ids in everything that is logged through it:
 // CPF and CNPJ, bearer tokens, JWTs, sealed link tokens, the parameter `v` of a
-// `linkURL`, and the values of keys and query parameters such as `linkToken`,
-// `secret_key` or `Cookie`.
+// `linkURL`, and the values of keys, headers and query parameters such as
+// `linkToken`, `secret_key`, `personalTaxId`, `X-Cpf` or `Cookie`, whatever these
+// look like. All of it is found also where it is percent-encoded, escaped, or JSON
+// in a string of JSON.
 //
 // It works on whole lines, after another encoder has written them, and so
 // covers every field, message, error and stack trace, whichever module wrote
@@ -32,6 +34,11 @@ func init() {
 // with letters beside it, and groups with unusual separators (`529 982 247 25`)
 // are only taken for a tax id if the check digits fit, which is true of one in a
 // hundred.
+//
+// It does not see what is base64, compressed or encrypted, 11 digits in a longer
+// run of digits, or a secret that has neither a known form nor a known name, such
+// as a cookie that is logged under a name of your own. Names, e-mail addresses
+// and phone numbers are not masked.
 type LogEncoder struct {
 	// The encoder that writes the lines. Left out, it is "json", or "console"
 	// if the log goes to a terminal.

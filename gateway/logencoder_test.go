@@ -5,15 +5,12 @@ import (
 	"encoding/json"
 	"errors"
 	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
-	"github.com/caddyserver/caddy/v2/caddyconfig"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
-	_ "github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
 	"github.com/caddyserver/caddy/v2/modules/logging"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
@@ -173,49 +170,27 @@ func TestLogEncoderCaddyfile(t *testing.T) {
 	}
 }
 
-// TestLogEncoderInCaddy runs Caddy with a log of this format.
-func TestLogEncoderInCaddy(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "caddy.log")
-	adapter := caddyconfig.GetAdapter("caddyfile")
-	config, warnings, err := adapter.Adapt([]byte(`{
-	admin off
-	persist_config off
-	log {
-		level DEBUG
-		output file `+path+`
-		format klavi {
-			wrap json
-		}
-	}
-}
-`), map[string]any{"filename": "Caddyfile"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if len(warnings) > 0 {
-		t.Errorf("got warnings %v, want none", warnings)
-	}
-	if want := `"encoder":{"format":"klavi","wrap":{"format":"json"}}`; !strings.Contains(string(config), want) {
-		t.Errorf("got config %s, want it to have %s", config, want)
-	}
-	if err := caddy.Load(config, true); err != nil {
-		t.Fatal(err)
-	}
-	caddy.Log().Named("test").With(leakyFields()[:8]...).Debug("for 52998224725", leakyFields()[8:]...)
-	if err := caddy.Stop(); err != nil {
-		t.Fatal(err)
-	}
+func readLog(t *testing.T, path string) string {
+	t.Helper()
 	log, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if found := leaked(string(log)); found != "" {
+	return string(log)
+}
+
+// TestLogEncoderInCaddy runs Caddy with a log of this format.
+func TestLogEncoderInCaddy(t *testing.T) {
+	path := loadLog(t, "format klavi {\nwrap json\n}")
+	caddy.Log().Named("test").With(leakyFields()[:8]...).Debug("for 52998224725", leakyFields()[8:]...)
+	log := readLog(t, path)
+	if found := leaked(log); found != "" {
 		t.Errorf("got %q in the log %s", found, log)
 	}
-	if !strings.Contains(string(log), `"msg":"for ***"`) {
+	if !strings.Contains(log, `"msg":"for ***"`) {
 		t.Errorf("the line is not in the log: %s", log)
 	}
-	for line := range strings.Lines(string(log)) {
+	for line := range strings.Lines(log) {
 		if !json.Valid([]byte(line)) {
 			t.Errorf("got invalid JSON %s", line)
 		}

@@ -8,9 +8,9 @@ import (
 
 // Mask returns text without the secrets and tax ids that klavi traffic is made
 // of: CPF and CNPJ, bearer tokens, JWTs, sealed link tokens, the query
-// parameter v of a linkURL, and the values of the JSON keys and query parameters
-// in [maskedKeys], all of them also where they are percent-encoded. Each is
-// replaced by ***. What begins with a brace or a bracket is taken for JSON and
+// parameter v of a linkURL, and the values of the JSON keys, headers and query
+// parameters in [maskedKeys], all of them also where they are percent-encoded or
+// escaped. Each is replaced by ***. What begins with a brace or a bracket is taken for JSON and
 // stays valid JSON: there, a number that is a tax id becomes 0.
 //
 // Text in which nothing is found is returned as it is, not copied; text itself
@@ -65,7 +65,7 @@ type masker struct {
 	noJWT     int // no JWT starts before this index
 
 	mayBeSealed bool // there is a sealed link token, perhaps
-	needless    bool // characters were found percent-encoded that no encoder encodes
+	needless    bool // characters were found escaped that no encoder escapes
 }
 
 // run returns a pooled buffer with the masked source, or nil if nothing in it is
@@ -138,15 +138,8 @@ func (m *masker) bracket(i int) {
 // quote handles the quotation mark at i, which has so many backslashes before
 // it.
 func (m *masker) quote(i, backslashes int) int {
-	opening := true
 	if m.depth > 0 && backslashes%2 == 0 {
 		m.inString = !m.inString
-		opening = m.inString
-	}
-	if opening {
-		if end, ok := m.keyedSecret(i, backslashes); ok {
-			return end
-		}
 	}
 	return i + 1
 }
@@ -210,6 +203,9 @@ func (m *masker) backslash(i int) int {
 	}
 	char, size := m.decode(next - 1)
 	after := next - 1 + size
+	if size > 2 && isUnreserved(char) {
+		m.needless = true
+	}
 	if size == 1 { // not an escape sequence of JSON
 		char, after = '\\', next
 	}
@@ -267,12 +263,20 @@ func (m *masker) word(i int, before byte) (end int, replaced bool) {
 	if to, ok := m.token(i, end, before); ok {
 		return to, true
 	}
+	if to, ok := m.idEnd(i, end); ok {
+		return to, false
+	}
 	fraction := before == '.' && m.numberEnd == i-1
 	if id, ok := m.taxID(i, end); ok && (id.dotted || !fraction) {
 		m.replace(i, id.end, "***")
 		return id.end, true
 	}
 	if m.allDigits(i, end) {
+		if before != '%' && m.mayBeSeparator(end) {
+			if to, ok := m.taxIDAfterDigits(i, end); ok {
+				return to, true
+			}
+		}
 		if before != '.' {
 			m.numberEnd = end
 		}

@@ -6,10 +6,10 @@ import "bytes"
 // takes more than linear time.
 const maskMaxEscapes = 4
 
-// decodeNeedless undoes the percent-encoding of what no encoder encodes, letters
-// and digits above all: it is how to write a tax id that is not seen, and the
-// same to every server (RFC 3986, section 2.3). It returns for each byte of
-// plain, and for its end, the index in text.
+// decodeNeedless undoes escapes of what no encoder escapes, letters and digits
+// above all: percent-encoded (RFC 3986, section 2.3), or as \u0035 in JSON. It is
+// how to write a tax id that is not seen, and the same to every reader. It returns
+// for each byte of plain, and for its end, the index in text.
 func decodeNeedless(text []byte) (plain []byte, origin []int) {
 	plain, origin = bytes.Clone(text), make([]int, len(text)+1)
 	for i := range origin {
@@ -19,10 +19,15 @@ func decodeNeedless(text []byte) (plain []byte, origin []int) {
 		to := 0
 		for from := 0; from < len(plain); to++ {
 			char, size := plain[from], 1
-			if char == '%' {
+			switch char {
+			case '%':
 				// What a decoded percent sign begins is for the next round.
 				if c, ok := hexByte(plain, from+1); ok && (c == '%' || isUnreserved(c)) {
 					char, size = c, 3
+				}
+			case '\\':
+				if c, length := (&masker{b: plain}).decode(from); length > 2 && isUnreserved(c) {
+					char, size = c, length
 				}
 			}
 			plain[to], origin[to] = char, origin[from]

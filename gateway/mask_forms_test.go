@@ -66,6 +66,25 @@ func TestMaskForms(t *testing.T) {
 		"cookie by name":  {"klavi_link_token=abc; theme=dark", "klavi_link_token=***; theme=dark"},
 		"bearer in query": {"access_token=Bearer abc", "access_token=Bearer ***"},
 
+		"spaces around":       {"CPF 529.982.247 - 25, 529. 982. 247-25, 11.222.333 / 0001 - 81", "CPF ***, ***, ***"},
+		"spaces, form":        {"?c=529.+982.+247+-+25&x", "?c=***&x"},
+		"spaces, escaped":     {`{"a":"529\t982\n247\u002025"}`, `{"a":"***"}`},
+		"no-break spaces":     {"529\u00a0982\u202f247\u00a025 529%C2%A0982%C2%A0247%C2%A025", "*** ***"},
+		"hyphens of Word":     {"529.982.247\u201325 529\u2011982\u2011247\u221225", "*** ***"},
+		"the same, escaped":   {`{"a":"529.982.247\u201325","b":"529%E2%80%93982%E2%80%93247%E2%80%9325"}`, `{"a":"***","b":"***"}`},
+		"two groups":          {"529982247 25, 529982247/25; 112223330001 81", "***, ***; ***"},
+		"cnpj, three groups":  {"11222333 0001 81 11222333.0001.81 11222333_0001_81", "*** *** ***"},
+		"before a digit":      {"529.982.247-252 11.222.333/0001-819", "***2 ***9"},
+		"after a digit":       {"1529.982.247-25 0529.982.247-25 911.222.333/0001-81", "1*** 0*** 9***"},
+		"twice":               {"529.982.247-25529.982.247-25", "******"},
+		"glued, cnpj letters": {"cnpj12ABC34501DE35 CNPJ12abc34501de35.pdf", "cnpj*** CNPJ***.pdf"},
+
+		"digits as u":         {`{"a":"5\u00329982247\u00325","b":"\u0035\u0032\u0039\u0039\u0038\u0032\u0032\u0034\u0037\u0032\u0035"}`, `{"a":"***","b":"***"}`},
+		"digits as u, deeper": {`{"a":"{\"b\":\"5\\u00329982247\\u00325 \\\\u003529.982.247-25\"}"}`, `{"a":"{\"b\":\"*** ***\"}"}`},
+
+		"password in a URL": {"proxy http://ana:pass:w@rd@proxy:3128/?a@b, https://token@host", "proxy http://***@proxy:3128/?a@b, https://***@host"},
+		"password, escaped": {`{"u":"http:\/\/ana:word@proxy","e":"parse \"http://ana:word@proxy:x\""} u=http%3A%2F%2Fana%3Aword%40proxy`, `{"u":"http:\/\/***@proxy","e":"parse \"http://***@proxy:x\""} u=http%3A%2F%2F***%40proxy`},
+
 		"config": {
 			`{"access_key":"a","secret_key":"b","seal_key":"c","accept_secret_keys":["d","e"],"account":"main"}`,
 			`{"access_key":"***","secret_key":"***","seal_key":"***","accept_secret_keys":["***","***"],"account":"main"}`,
@@ -93,6 +112,9 @@ func TestMaskFormsKeeps(t *testing.T) {
 		"fractions":    "0.52998224725s 1.52998224725e3 took 0.52998224725seconds",
 		"short KLT1":   "aKLT1short KLT1KLT1",
 		"other keys":   `{"key":"a","secret":"b","keys":["c"],"access_keys":"d","sealed_key":"e"}`,
+		"URLs":         "https://host:80/@ana http://[2001:db8::1]:80 mailto:ana@host a: //b@c https://host?u=a@b x%3A%2Fy@z",
+		"two groups":   "529982247.25 529982247,25 112223330001.81",
+		"other digits": "1529.982.247-24 529.982.247-249 1529-982-247-25",
 		"prose":        "it is the key, so the old 12 use 3456 or 78",
 	} {
 		t.Run(name, func(t *testing.T) {

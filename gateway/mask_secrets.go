@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"bytes"
+	"encoding/base64"
 	"strings"
 )
 
@@ -22,8 +23,11 @@ func (m *masker) token(i, end int, before byte) (int, bool) {
 	}
 	switch word[0] {
 	case 'B', 'b':
-		if len(word) == 6 && bytes.EqualFold(word, []byte("bearer")) {
+		switch {
+		case bytes.EqualFold(word, []byte("bearer")):
 			return m.bearer(end)
+		case bytes.EqualFold(word, []byte("basic")):
+			return m.basic(end)
 		}
 	case 'e':
 		if bytes.HasPrefix(word, []byte("eyJ")) {
@@ -34,20 +38,74 @@ func (m *masker) token(i, end int, before byte) (int, bool) {
 			return m.linkURL(end, before)
 		}
 	}
-	return m.parameter(i)
+	if mayBeKey(word) {
+		if to, ok := m.secret(i); ok {
+			return to, true
+		}
+	}
+	if end < len(m.b) && (m.b[end] == ':' || m.b[end] == '%') {
+		return m.userinfo(end)
+	}
+	return 0, false
+}
+
+// userinfo masks name and password in a URL whose scheme ends at i, such as that of
+// an egress proxy.
+func (m *masker) userinfo(i int) (int, bool) {
+	for _, want := range []byte("://") {
+		char, size := m.decode(i)
+		if char != want {
+			return 0, false
+		}
+		i += size
+	}
+	at := i
+	for p := i; p < len(m.b) && m.b[p] > ' '; {
+		char, size := m.decode(p)
+		if strings.IndexByte(`/?#"'<>\`, char) >= 0 {
+			break
+		}
+		if char == '@' {
+			at = p
+		}
+		p += size
+	}
+	return m.hide(i, at)
+}
+
+// isScheme reports whether the word at i is that of a credential which follows it.
+func (m *masker) isScheme(i int) bool {
+	word := m.b[i:m.wordEnd(i)]
+	return bytes.EqualFold(word, []byte("bearer")) || bytes.EqualFold(word, []byte("basic"))
+}
+
+// basicLooksAt bounds how much of a credential is decoded, so that no text takes
+// more than linear time.
+const basicLooksAt = 512
+
+// basic masks the name and password after the word Basic, which ends at i: what
+// is base64 of a text with a colon in it.
+func (m *masker) basic(i int) (int, bool) {
+	start := m.skipSpace(i)
+	end := start
+	for end < len(m.b) && end-start < basicLooksAt && (isBase64URL(m.b[end]) || m.b[end] == '/' || m.b[end] == '+') {
+		end++
+	}
+	if start == i || end-start < 2 {
+		return 0, false
+	}
+	var plain [basicLooksAt]byte
+	n, _ := base64.RawStdEncoding.Decode(plain[:], m.b[start:end])
+	if bytes.IndexByte(plain[:n], ':') < 0 {
+		return 0, false
+	}
+	return m.hide(start, m.until(start, ",;'<>&()[]{}", 1))
 }
 
 // bearer masks the token after the word Bearer, which ends at i.
 func (m *masker) bearer(i int) (int, bool) {
-	start := i
-	for {
-		char, size := m.decode(start)
-		if char != ' ' && char != '+' && char != '\t' {
-			break
-		}
-		start += size
-	}
-	end := m.until(start, ",;'<>&()[]{}")
+	start := m.skipSpace(i)
+	end := m.until(start, ",;'<>&()[]{}", 1)
 	if start == i || end == start {
 		return 0, false
 	}
@@ -129,7 +187,7 @@ func (m *masker) value(i int, stops string, least int) (int, bool) {
 		return 0, false
 	}
 	start := i + size
-	end := m.until(start, stops)
+	end := m.until(start, stops, size)
 	if end-start < least {
 		return 0, false
 	}
@@ -138,9 +196,15 @@ func (m *masker) value(i int, stops string, least int) (int, bool) {
 }
 
 // until returns the index of the first byte from i that ends an unquoted value:
-// white space, a quotation mark, a backslash or one of stops.
-func (m *masker) until(i int, stops string) int {
+// white space, a quotation mark, a backslash or one of stops; or a stop that is
+// percent-encoded in as many bytes as the sign before the value, if that is.
+func (m *masker) until(i int, stops string, sign int) int {
 	for i < len(m.b) && m.b[i] > ' ' && m.b[i] != '"' && m.b[i] != '\\' && strings.IndexByte(stops, m.b[i]) < 0 {
+		if m.b[i] == '%' && sign > 1 {
+			if char, size := m.decode(i); size == sign && (char <= ' ' || char == '"' || strings.IndexByte(stops, char) >= 0) {
+				break
+			}
+		}
 		i++
 	}
 	return i

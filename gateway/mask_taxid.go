@@ -10,6 +10,7 @@ import (
 type taxIDMatch struct {
 	end        int
 	checked    bool // the check digits fit
+	usual      bool // the separators are those that everybody writes
 	punctuated bool
 	dotted     bool // in all its groups
 	comma      bool // among the separators
@@ -19,29 +20,29 @@ type taxIDMatch struct {
 // taxIDForm is a way to write a tax id: the lengths of its groups and the
 // separators after each but the last. What has a usual form and only digits is
 // taken for a tax id though the check digits do not fit: people mistype them.
-// With other separators, or glued to letters, the check digits have to fit.
+// With one of the other separators, or glued to letters, they have to fit.
 type taxIDForm struct {
 	groups     []int
 	separators []string
+	others     string
 	usual      bool
 }
 
-// anySeparators may stand between all groups of a tax id: what [klavi.CPF] drops,
-// and what others make of a space.
-const anySeparators = ".-/ +_,"
+// separatorsOfTwo leaves out what makes one number of two groups.
+const separatorsOfTwo = "-/ _"
 
 var (
 	cpfForms = []taxIDForm{
 		{groups: []int{11}, usual: true},
-		{groups: []int{3, 3, 3, 2}, separators: []string{".", ".", "-"}, usual: true},
-		{groups: []int{9, 2}, separators: []string{"-"}},
+		{groups: []int{3, 3, 3, 2}, separators: []string{".", ".", "-"}, others: anySeparators, usual: true},
+		{groups: []int{9, 2}, separators: []string{"-"}, others: separatorsOfTwo},
 	}
 	// A hyphen for the slash is what file names have.
 	cnpjForms = []taxIDForm{
 		{groups: []int{14}, usual: true},
-		{groups: []int{2, 3, 3, 4, 2}, separators: []string{".", ".", "/-", "-"}, usual: true},
-		{groups: []int{8, 4, 2}, separators: []string{"/-", "-"}},
-		{groups: []int{12, 2}, separators: []string{"-"}},
+		{groups: []int{2, 3, 3, 4, 2}, separators: []string{".", ".", "/-", "-"}, others: anySeparators, usual: true},
+		{groups: []int{8, 4, 2}, separators: []string{"/-", "-"}, others: anySeparators},
+		{groups: []int{12, 2}, separators: []string{"-"}, others: separatorsOfTwo},
 	}
 )
 
@@ -72,33 +73,21 @@ func (m *masker) taxID(i, end int) (taxIDMatch, bool) {
 	return taxIDMatch{}, false
 }
 
-// mayBeSeparator spares most words a closer look.
-func (m *masker) mayBeSeparator(i int) bool {
-	return i < len(m.b) && separatorStarts[m.b[i]]
-}
-
-// separatorStarts is what a separator begins with, also an escaped one.
-var separatorStarts = func() (starts [256]bool) {
-	for _, c := range anySeparators + `%\` {
-		starts[c] = true
-	}
-	return starts
-}()
-
 // taxIDIn looks for a tax id in one form at i.
 func (m *masker) taxIDIn(form *taxIDForm, i int) (taxIDMatch, bool) {
 	var id [14]byte
 	n, points := 0, 0
 	match := taxIDMatch{punctuated: len(form.groups) > 1, dotted: len(form.groups) > 3}
-	usual := form.usual
+	match.usual = form.usual
+	alone := true
 	for g, size := range form.groups {
 		if g > 0 {
-			char, length := m.decode(i)
-			if strings.IndexByte(form.separators[g-1], char) < 0 {
-				if !match.dotted || strings.IndexByte(anySeparators, char) < 0 {
+			char, length, plain := m.separator(i)
+			if !plain || strings.IndexByte(form.separators[g-1], char) < 0 {
+				if length == 0 || strings.IndexByte(form.others, char) < 0 {
 					return taxIDMatch{}, false
 				}
-				usual = false
+				match.usual = false
 			}
 			match.comma = match.comma || char == ','
 			if char == '.' {
@@ -112,10 +101,10 @@ func (m *masker) taxIDIn(form *taxIDForm, i int) (taxIDMatch, bool) {
 		n += copy(id[n:], m.b[i:i+size])
 		i += size
 		if i < len(m.b) && isWordByte(m.b[i]) {
-			if g < len(form.groups)-1 || maskClass[m.b[i]] == maskDigit {
+			if g < len(form.groups)-1 || maskClass[m.b[i]] == maskDigit && !(match.dotted && match.usual) {
 				return taxIDMatch{}, false
 			}
-			usual = false // letters follow
+			alone = false
 		}
 	}
 	match.end = i
@@ -134,16 +123,43 @@ func (m *masker) taxIDIn(form *taxIDForm, i int) (taxIDMatch, bool) {
 		_, match.checked = klavi.CPF(string(id[:n]))
 	} else {
 		_, match.checked = klavi.CNPJ(string(id[:n]))
+		if !match.checked && !match.punctuated && isCompactTime(id[:]) {
+			return taxIDMatch{}, false
+		}
 	}
-	return match, match.checked || usual && !match.letters
+	return match, match.checked || match.usual && alone && !match.letters
 }
 
 // isOctet reports whether three digits can be a part of an IPv4 address.
 func isOctet(digits []byte) bool { return string(digits) <= "255" }
 
+// taxIDAfterDigits looks for a tax id with all its punctuation whose first group
+// is the end of the number b[i:end], and masks it. Without punctuation, no digits
+// in a longer number are more of a tax id than the others.
+func (m *masker) taxIDAfterDigits(i, end int) (int, bool) {
+	for size := 3; size >= 2; size-- { // of a CPF, of a CNPJ
+		from := end - size
+		if from <= i {
+			continue
+		}
+		if id, ok := m.taxID(from, end); ok && id.checked && id.dotted && id.usual {
+			m.replace(from, id.end, "***")
+			return id.end, true
+		}
+	}
+	return end, false
+}
+
 // gluedTaxID looks in the word b[i:end] for a tax id that letters precede or
-// follow, and masks it. Fraction is whether the word begins with one.
+// follow, and masks it. Fraction is whether the word begins with one. One that has
+// letters itself is only seen after the word CNPJ.
 func (m *masker) gluedTaxID(i, end int, fraction bool) (int, bool) {
+	if from := i + len("cnpj"); end-from >= 14 && strings.EqualFold(string(m.b[i:from]), "cnpj") {
+		if id, ok := m.taxID(from, from+14); ok && id.checked {
+			m.replace(from, id.end, "***")
+			return id.end, true
+		}
+	}
 	for from := i; from < end; from++ {
 		if maskClass[m.b[from]] != maskDigit {
 			continue

@@ -102,7 +102,7 @@ func TestMaskKeeps(t *testing.T) {
 		"about tokens":       `missing bearer token; Bearer realm="klavi", error="invalid_token"; the bearer`,
 		"letters, wrong":     "12ABC34501DE36 12.ABC.345/01DE-36",
 		"halves, wrong":      "529982247-24 11222333/0001-80",
-		"keys, no strings":   `{"password":null,"linkToken":12,"Cookie":[],"secretKey":"","accessKey":{"a":"b"}}`,
+		"keys, no strings":   `{"password":null,"linkToken":false,"Cookie":[],"secretKey":"","accessKey":{"a":"b"}}`,
 		"keys, no values":    `["password","x"] "cookie" :`,
 		"escapes":            `{"a":"\\\"\n\t\u00e9\\u12 %zz %2 % \\"}`,
 	} {
@@ -199,6 +199,8 @@ func TestMaskIsLinear(t *testing.T) {
 	for _, part := range []string{
 		"eyJ-", "eyJ", "%25", "%", `\`, `\\n`, `\"password`, `"password":`, `"password"  `, `"Cookie":["`, "KLT1-", "Bearer ",
 		"v=", "529.", "12.", `{"`, "[", " ", `\n`, "529 ", "a529-", "12%20", "KLT1", "%35", "%2535", "%4BLT1-", "linkToken=", "s_", "a12345678901",
+		"Cookie:[", "Cookie: ", "cpf=", "'cpf':'", "%22cpf%22%3A", `\"cpf\":`, "cpf:", "basic ", "basic+", "Basic abc ", "cnpj", "529 - ", "1529.",
+		`\u0035`, `\\u0035`, `password\`, "\u00a0", "\u2013", "12345678-", "0123456789abcdef", "a://", "a:", "a://b@",
 	} {
 		text := []byte("a" + strings.Repeat(part, 2<<20/len(part)))
 		if got := Mask(text); len(got) > 4*len(text) {
@@ -281,6 +283,7 @@ func FuzzMask(f *testing.F) {
 		"52998224725.52998224725.529.982.247-25%52998224725",
 		"529-982-247-25 529/982/247/25 529%20982%20247%2025 cpf52998224725a b529.982.247-25c 5299%38224725 %253529982%2E24725",
 		`{"a":"x52998224725\u00e9 a%4BLT1","linkToken":["%35"],"n":[529,982,247,25]}`,
+		`{"a":"5\u00329.982.247-25 \\u0035","X-Cpf":[1],"b":"Cookie:[a] cpf=529 982 247 25 secret_key:'x' %22cpf%22%3A1","cnpj":1.5}`,
 	} {
 		f.Add([]byte(seed))
 	}
@@ -302,9 +305,6 @@ func FuzzMask(f *testing.F) {
 		decoder.UseNumber() // JSON has numbers that Go has not
 		if err := decoder.Decode(&value); err != nil || !json.Valid(out) {
 			t.Fatalf("masking %q gives invalid JSON %q: %v", in, out, err)
-		}
-		if bytes.Contains(in, []byte(`\u00`)) {
-			return // digits can be hidden from anybody who reads text
 		}
 		for _, text := range stringsIn(value) {
 			if found := findCPF(text); found != "" {
