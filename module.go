@@ -10,6 +10,8 @@ import (
 	// The Caddyfile: the global option klavi, and the directives
 	// klavi_frontend, klavi_proxy and klavi_reports.
 	_ "github.com/caddy-klavi/caddy-klavi/caddyfile"
+	// The command caddy klavi.
+	_ "github.com/caddy-klavi/caddy-klavi/command"
 	// The app klavi, which holds the accounts at Klavi, and the log encoder
 	// klavi, which masks tax ids and tokens.
 	_ "github.com/caddy-klavi/caddy-klavi/gateway"

@@ -1,0 +1,81 @@
+// Package command is `caddy klavi`: what operators do from a shell.
+package command
+
+import (
+	"errors"
+
+	caddycmd "github.com/caddyserver/caddy/v2/cmd"
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+)
+
+func init() {
+	caddycmd.RegisterCommand(caddycmd.Command{
+		Name:  "klavi",
+		Usage: "<command>",
+		Short: "Tools for the gateway to Klavi",
+		CobraFunc: func(cmd *cobra.Command) {
+			cmd.Args = noArguments
+			cmd.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
+			cmd.AddCommand(conformanceCommand())
+			for _, c := range append(cmd.Commands(), cmd) {
+				c.SetFlagErrorFunc(flagError)
+				c.SilenceUsage, c.SilenceErrors = true, true
+			}
+		},
+	})
+}
+
+// Exit codes.
+const (
+	exitOK     = 0
+	exitFailed = 1 // what was asked for was done, and the answer is no
+	exitUsage  = 2 // it could not be done
+)
+
+// exit ends the process with that code. The message was printed already.
+func exit(cmd *cobra.Command, code int) error {
+	switch code {
+	case exitOK:
+		return nil
+	case exitFailed:
+		return errors.New("failed")
+	}
+	// Caddy keeps the error that carries a code to itself.
+	return caddycmd.WrapCommandFuncForCobra(func(caddycmd.Flags) (int, error) { return code, nil })(cmd, nil)
+}
+
+// complain prints an error and exits.
+func complain(cmd *cobra.Command, err error) error {
+	cmd.PrintErrln("caddy klavi:", err)
+	return exit(cmd, exitUsage)
+}
+
+// noArguments does not repeat what it refuses: it may be a secret whose flag was forgotten.
+func noArguments(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	if cmd.HasSubCommands() {
+		return complain(cmd, errors.New("there is no such command; see caddy klavi --help"))
+	}
+	return complain(cmd, errors.New("there are values without a flag; see "+cmd.CommandPath()+" --help"))
+}
+
+// flagError says which flag is wrong, and never its value.
+func flagError(cmd *cobra.Command, err error) error {
+	text := "the flags cannot be read"
+	if missing, ok := errors.AsType[*pflag.ValueRequiredError](err); ok {
+		text = "--" + missing.GetFlag().Name + " needs a value"
+	}
+	if invalid, ok := errors.AsType[*pflag.InvalidValueError](err); ok {
+		text = "--" + invalid.GetFlag().Name + " does not take this value"
+	}
+	if unknown, ok := errors.AsType[*pflag.NotExistError](err); ok {
+		text = "there is no flag --" + unknown.GetSpecifiedName()
+		if unknown.GetSpecifiedShortnames() != "" {
+			text = "a flag begins with two dashes: --target"
+		}
+	}
+	return complain(cmd, errors.New(text+"; see "+cmd.CommandPath()+" --help"))
+}
