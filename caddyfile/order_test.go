@@ -34,6 +34,9 @@ func TestOrder(t *testing.T) {
 		catchAll   = "handle {\n\trespond \"site\"\n}\n"
 	)
 	frontend, reports, proxy := fmt.Sprintf(frontendAt, "/klavi"), fmt.Sprintf(reportsAt, "/klavi"), fmt.Sprintf(proxyAt, "/klavi")
+	loginAt := func(matcher string) string {
+		return "forward_auth " + matcher + " " + login.URL + " {\n\turi /\n}\n"
+	}
 	files := "root * " + root + "\ntry_files {path} /index.html\nfile_server\n"
 
 	// Requests to /klavi/x, of which no directive makes anything but a
@@ -76,6 +79,17 @@ func TestOrder(t *testing.T) {
 		{"frontend, forward_auth", "forward_auth " + login.URL + " {\n\turi /\n}\n" + frontend, "/klavi/x", "login"},
 		{"reports, forward_auth", "forward_auth " + login.URL + " {\n\turi /\n}\n" + reports, "/klavi", "login"},
 		{"proxy, forward_auth", "forward_auth " + login.URL + " {\n\turi /\n}\n" + proxy, "/klavi/x", "login"},
+
+		// A login with a path matcher looks at the path as others have left it,
+		// the frontend at the one that the browser wrote: docs/production.md warns
+		// of the ones that let everybody in.
+		{"frontend, forward_auth and try_files", files + loginAt("") + frontend, "/klavi/x", "login"},
+		{"frontend, forward_auth of its path", loginAt("/klavi/*") + frontend, "/klavi/x", "login"},
+		{"frontend, forward_auth of its path and try_files", files + loginAt("/klavi/*") + frontend, "/klavi/x", us},
+		{"frontend, forward_auth of its path and rewrite", "rewrite * /index.html\n" + loginAt("/klavi/*") + frontend, "/klavi/x", us},
+		{"frontend, forward_auth of its path and strip_prefix", "uri strip_prefix /klavi\n" + loginAt("/klavi/*") + frontend, "/klavi/x", us},
+		{"frontend, forward_auth of its path in a handle_path", "handle_path /klavi/* {\n" + loginAt("/klavi/*") + frontend + "}\n", "/klavi/x", us},
+		{"frontend and forward_auth in a handle, try_files", "handle /klavi/* {\n" + loginAt("") + frontend + "}\nhandle {\n" + files + "}\n", "/klavi/x", "login"},
 	}
 	t.Cleanup(func() {
 		if err := caddy.Stop(); err != nil {

@@ -122,6 +122,12 @@ func (a *Account) call(caller context.Context, req *http.Request, authorization 
 	meter.count(res.StatusCode, time.Since(began))
 	endSpan(span, res.StatusCode)
 	res.Body = &answerBody{res.Body, cancel}
+	if res.StatusCode == http.StatusSwitchingProtocols {
+		// Its body would be the connection: reading that ends neither with
+		// the context nor with klavi_timeout.
+		_ = res.Body.Close()
+		res.Body = http.NoBody
+	}
 	return res, nil
 }
 

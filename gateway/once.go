@@ -24,7 +24,6 @@ var (
 // wait for it, those that come later get what it brought, for a while. What is
 // kept is bounded per scope and in all; the oldest leaves.
 type once[T any] struct {
-	kept     time.Duration
 	perScope int
 	inAll    int
 
@@ -48,9 +47,9 @@ type call[T any] struct {
 	err    error
 }
 
-func newOnce[T any](kept time.Duration, perScope, inAll int) *once[T] {
+func newOnce[T any](perScope, inAll int) *once[T] {
 	o := &once[T]{
-		kept: kept, perScope: perScope, inAll: inAll,
+		perScope: perScope, inAll: inAll,
 		scopes: make(map[string]*list.List),
 		order:  list.New(),
 		// The cache's own janitor would end only when the collector finds
@@ -61,45 +60,45 @@ func newOnce[T any](kept time.Duration, perScope, inAll int) *once[T] {
 	return o
 }
 
-// do returns what perform brought for key in scope, running it if nobody has. It
-// runs on a context that its caller cannot cancel; keep tells whether later
-// callers get the same result. The same key with another digest is [ErrConflict].
+// do returns what perform brought for key in scope, running it if nobody has:
+// first tells whether this is whose perform runs. It runs on a context that its
+// caller cannot cancel; those who come within kept of its end get the same result.
+// The same key with another digest is [ErrConflict].
 func (o *once[T]) do(ctx context.Context, scope, key string, digest [sha256.Size]byte,
-	perform func(context.Context) (result T, keep bool, err error),
-) (T, error) {
-	var none T
+	perform func(context.Context) (result T, kept time.Duration, err error),
+) (result T, first bool, err error) {
 	c, first, err := o.join(scope, key, digest)
 	if err != nil {
-		return none, err
+		return result, false, err
 	}
 	if first {
 		go o.run(context.WithoutCancel(ctx), c, perform)
 	}
 	select {
 	case <-c.done:
-		return c.result, c.err
+		return c.result, first, c.err
 	case <-ctx.Done():
-		return none, ctx.Err()
+		return result, first, ctx.Err()
 	}
 }
 
-func (o *once[T]) run(ctx context.Context, c *call[T], perform func(context.Context) (T, bool, error)) {
-	keep := false
+func (o *once[T]) run(ctx context.Context, c *call[T], perform func(context.Context) (T, time.Duration, error)) {
+	var kept time.Duration
 	defer func() {
 		if recover() != nil {
-			c.err, keep = errPanicked, false
+			c.err, kept = errPanicked, 0
 		}
 		o.mu.Lock()
-		if keep {
+		if kept > 0 {
 			c.over = true
-			o.calls.Set(c.id, c, o.kept)
+			o.calls.Set(c.id, c, kept)
 		} else {
 			o.calls.Delete(c.id)
 		}
 		o.mu.Unlock()
 		close(c.done)
 	}()
-	c.result, keep, c.err = perform(ctx)
+	c.result, kept, c.err = perform(ctx)
 }
 
 // join returns the call of that key, and whether it is new.
@@ -107,7 +106,9 @@ func (o *once[T]) join(scope, key string, digest [sha256.Size]byte) (c *call[T],
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.sweep()
-	id := scope + "\x00" + key
+	// The digest: a key has parts that are as long as a client likes.
+	sum := sha256.Sum256([]byte(scope + "\x00" + key))
+	id := string(sum[:])
 	if found, ok := o.calls.Get(id); ok {
 		c := found.(*call[T])
 		if c.digest != digest {

@@ -17,21 +17,21 @@ var (
 )
 
 // counting returns a call that takes a second and brings how often it was made.
-func counting(calls *int, keep bool, err error) func(context.Context) (int, bool, error) {
-	return func(context.Context) (int, bool, error) {
+func counting(calls *int, kept time.Duration, err error) func(context.Context) (int, time.Duration, error) {
+	return func(context.Context) (int, time.Duration, error) {
 		time.Sleep(time.Second)
 		*calls++
-		return *calls, keep, err
+		return *calls, kept, err
 	}
 }
 
 func TestOnceJoins(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		o, calls := newOnce[int](time.Minute, 10, 100), 0
+		o, calls := newOnce[int](10, 100), 0
 		var wg sync.WaitGroup
 		for range 20 {
 			wg.Go(func() {
-				got, err := o.do(context.Background(), "u", "k", digestA, counting(&calls, true, nil))
+				got, _, err := o.do(context.Background(), "u", "k", digestA, counting(&calls, time.Minute, nil))
 				if got != 1 || err != nil {
 					t.Errorf("got %d, %v, want 1, nil", got, err)
 				}
@@ -46,10 +46,10 @@ func TestOnceJoins(t *testing.T) {
 
 func TestOnceKeepsForAWhile(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		o, calls := newOnce[int](time.Minute, 10, 100), 0
+		o, calls := newOnce[int](10, 100), 0
 		want := func(n int) {
 			t.Helper()
-			if got, err := o.do(context.Background(), "u", "k", digestA, counting(&calls, true, nil)); got != n || err != nil {
+			if got, _, err := o.do(context.Background(), "u", "k", digestA, counting(&calls, time.Minute, nil)); got != n || err != nil {
 				t.Errorf("got %d, %v, want %d, nil", got, err, n)
 			}
 		}
@@ -65,10 +65,10 @@ func TestOnceKeepsForAWhile(t *testing.T) {
 
 func TestOnceDoesNotKeepFailures(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		o, calls := newOnce[int](time.Minute, 10, 100), 0
+		o, calls := newOnce[int](10, 100), 0
 		failed := errors.New("failed")
 		for range 2 {
-			if _, err := o.do(context.Background(), "u", "k", digestA, counting(&calls, false, failed)); !errors.Is(err, failed) {
+			if _, _, err := o.do(context.Background(), "u", "k", digestA, counting(&calls, 0, failed)); !errors.Is(err, failed) {
 				t.Errorf("got %v, want %v", err, failed)
 			}
 		}
@@ -80,14 +80,14 @@ func TestOnceDoesNotKeepFailures(t *testing.T) {
 
 func TestOnceConflict(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		o, calls := newOnce[int](time.Minute, 10, 100), 0
-		if _, err := o.do(context.Background(), "u", "k", digestA, counting(&calls, true, nil)); err != nil {
+		o, calls := newOnce[int](10, 100), 0
+		if _, _, err := o.do(context.Background(), "u", "k", digestA, counting(&calls, time.Minute, nil)); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := o.do(context.Background(), "u", "k", digestB, counting(&calls, true, nil)); !errors.Is(err, ErrConflict) {
+		if _, _, err := o.do(context.Background(), "u", "k", digestB, counting(&calls, time.Minute, nil)); !errors.Is(err, ErrConflict) {
 			t.Errorf("got %v, want %v", err, ErrConflict)
 		}
-		if got, err := o.do(context.Background(), "other user", "k", digestB, counting(&calls, true, nil)); got != 2 || err != nil {
+		if got, _, err := o.do(context.Background(), "other user", "k", digestB, counting(&calls, time.Minute, nil)); got != 2 || err != nil {
 			t.Errorf("got %d, %v for the key of another user, want 2, nil", got, err)
 		}
 	})
@@ -95,20 +95,20 @@ func TestOnceConflict(t *testing.T) {
 
 func TestOnceOldestLeaves(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		o, calls := newOnce[int](time.Hour, 3, 5), 0
+		o, calls := newOnce[int](3, 5), 0
 		for i := range 4 {
-			if _, err := o.do(context.Background(), "u", fmt.Sprint(i), digestA, counting(&calls, true, nil)); err != nil {
+			if _, _, err := o.do(context.Background(), "u", fmt.Sprint(i), digestA, counting(&calls, time.Minute, nil)); err != nil {
 				t.Fatal(err)
 			}
 		}
-		if got, _ := o.do(context.Background(), "u", "1", digestA, counting(&calls, true, nil)); got != 2 {
+		if got, _, _ := o.do(context.Background(), "u", "1", digestA, counting(&calls, time.Minute, nil)); got != 2 {
 			t.Errorf("got %d for the second key, want 2, kept", got)
 		}
-		if got, _ := o.do(context.Background(), "u", "0", digestA, counting(&calls, true, nil)); got != 5 {
+		if got, _, _ := o.do(context.Background(), "u", "0", digestA, counting(&calls, time.Minute, nil)); got != 5 {
 			t.Errorf("got %d for the first key, want 5, made again", got)
 		}
 		for i := range 10 {
-			if _, err := o.do(context.Background(), fmt.Sprint("v", i), "k", digestA, counting(&calls, true, nil)); err != nil {
+			if _, _, err := o.do(context.Background(), fmt.Sprint("v", i), "k", digestA, counting(&calls, time.Minute, nil)); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -120,21 +120,21 @@ func TestOnceOldestLeaves(t *testing.T) {
 
 func TestOnceBusy(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		o, calls := newOnce[int](time.Hour, 2, 100), 0
+		o, calls := newOnce[int](2, 100), 0
 		for i := range 2 {
 			go func() {
-				_, _ = o.do(context.Background(), "u", fmt.Sprint(i), digestA, func(context.Context) (int, bool, error) {
+				_, _, _ = o.do(context.Background(), "u", fmt.Sprint(i), digestA, func(context.Context) (int, time.Duration, error) {
 					time.Sleep(time.Minute)
-					return 0, true, nil
+					return 0, time.Minute, nil
 				})
 			}()
 		}
 		synctest.Wait()
-		if _, err := o.do(context.Background(), "u", "third", digestA, counting(&calls, true, nil)); !errors.Is(err, ErrBusy) {
+		if _, _, err := o.do(context.Background(), "u", "third", digestA, counting(&calls, time.Minute, nil)); !errors.Is(err, ErrBusy) {
 			t.Errorf("got %v with the scope full of calls under way, want %v", err, ErrBusy)
 		}
 		time.Sleep(2 * time.Minute)
-		if _, err := o.do(context.Background(), "u", "third", digestA, counting(&calls, true, nil)); err != nil {
+		if _, _, err := o.do(context.Background(), "u", "third", digestA, counting(&calls, time.Minute, nil)); err != nil {
 			t.Errorf("got %v once they are over, want none", err)
 		}
 	})
@@ -142,24 +142,24 @@ func TestOnceBusy(t *testing.T) {
 
 func TestOnceCallerLeaves(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		o, calls := newOnce[int](time.Minute, 10, 100), 0
+		o, calls := newOnce[int](10, 100), 0
 		ctx, leave := context.WithCancel(context.Background())
 		go func() {
 			time.Sleep(time.Millisecond)
 			leave()
 		}()
-		if _, err := o.do(ctx, "u", "k", digestA, counting(&calls, true, nil)); !errors.Is(err, context.Canceled) {
+		if _, _, err := o.do(ctx, "u", "k", digestA, counting(&calls, time.Minute, nil)); !errors.Is(err, context.Canceled) {
 			t.Errorf("got %v, want %v", err, context.Canceled)
 		}
-		if got, err := o.do(context.Background(), "u", "k", digestA, counting(&calls, true, nil)); got != 1 || err != nil {
+		if got, _, err := o.do(context.Background(), "u", "k", digestA, counting(&calls, time.Minute, nil)); got != 1 || err != nil {
 			t.Errorf("got %d, %v for the one that came back, want 1, nil", got, err)
 		}
 	})
 }
 
 func TestOncePanics(t *testing.T) {
-	o := newOnce[int](time.Minute, 10, 100)
-	_, err := o.do(context.Background(), "u", "k", digestA, func(context.Context) (int, bool, error) { panic("secret") })
+	o := newOnce[int](10, 100)
+	_, _, err := o.do(context.Background(), "u", "k", digestA, func(context.Context) (int, time.Duration, error) { panic("secret") })
 	if !errors.Is(err, errPanicked) {
 		t.Errorf("got %v, want %v", err, errPanicked)
 	}

@@ -27,10 +27,10 @@ func TestReloadUnderLoad(t *testing.T) {
 	var stop atomic.Bool
 	var wg sync.WaitGroup
 	var links, others, reports atomic.Int64
-	keep := func(answered *atomic.Int64, method, url, body string, headers ...string) {
+	keep := func(answered *atomic.Int64, method, url, body string, headers func(i int) []string) {
 		wg.Go(func() {
-			for !stop.Load() {
-				a, err := try(method, url, body, headers...)
+			for i := 0; !stop.Load(); i++ {
+				a, err := try(method, url, body, headers(i)...)
 				if err != nil {
 					continue // not read: the client repeats it
 				}
@@ -42,9 +42,12 @@ func TestReloadUnderLoad(t *testing.T) {
 			}
 		})
 	}
-	keep(&others, "GET", g.url("app", "/klavi/institutions"), "", append(asMaria, "Klavi-Link-Token", token)...)
-	keep(&links, "POST", g.url("app", "/klavi/links"), "{}", asMaria...)
-	keep(&others, "GET", g.url("services", "/consents?personalTaxId="+testCPF), "")
+	asMariaWithLink := append(asMaria, "Klavi-Link-Token", token)
+	keep(&others, "GET", g.url("app", "/klavi/institutions"), "", func(int) []string { return asMariaWithLink })
+	keep(&links, "POST", g.url("app", "/klavi/links"), "{}", func(i int) []string { // one user may not create so many
+		return []string{"X-User", fmt.Sprintf("user-%d", i), "X-Cpf", testCPF}
+	})
+	keep(&others, "GET", g.url("services", "/consents?personalTaxId="+testCPF), "", func(int) []string { return nil })
 	wg.Go(func() {
 		for i := 0; !stop.Load(); i++ {
 			body := fmt.Sprintf(`{"productName":"pf_loans","productReportId":"report-%d"}`, i)

@@ -199,31 +199,3 @@ func TestZeroCallbackURL(t *testing.T) {
 		t.Error("a bare string: got no error")
 	}
 }
-
-func FuzzParseCallbackURL(f *testing.F) {
-	for _, seed := range []string{
-		`{"all":"https://a.example/x"}`,
-		`{"pf_loans":"https://a.example/","other":"https://b.example/"}`,
-		`{"all":"https://a.example/x","other":"https://a.example/x"}`,
-		`{"all":"http://[::1]/"}`, `{"all":"https://u@h/#f"}`, `{}`, `null`, `{"a":{}}`,
-	} {
-		f.Add([]byte(seed))
-	}
-	f.Fuzz(func(t *testing.T, data []byte) {
-		c, err := ParseCallbackURL(data)
-		if err != nil {
-			return
-		}
-		if c.IsZero() || !c.Within(c) || c.all != "" && (c.other != "" || len(c.specific) > 0) {
-			t.Fatalf("%q: got none of Klavi's forms: %+v", data, c)
-		}
-		text, err := c.MarshalJSON()
-		if err != nil {
-			t.Fatal(err)
-		}
-		again, err := ParseCallbackURL(text)
-		if err != nil || again.all != c.all || again.other != c.other || !maps.Equal(again.specific, c.specific) {
-			t.Fatalf("%q became %s, which reads as %+v, %v", data, text, again, err)
-		}
-	})
-}

@@ -72,7 +72,11 @@ func (c *Client) Login(ctx context.Context) (value string, lifetime time.Duratio
 		return "", 0, err
 	}
 	if res.StatusCode/100 != 2 {
-		return "", 0, ParseError(res.StatusCode, answer)
+		refusal := ParseError(res.StatusCode, answer)
+		if Repeats(string(answer)+refusal.Message+refusal.Title, c.AccessKey, c.SecretKey) {
+			refusal.Title, refusal.Message = "", ""
+		}
+		return "", 0, refusal
 	}
 	var token struct {
 		AccessToken string   `json:"accessToken"`

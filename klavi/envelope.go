@@ -42,7 +42,7 @@ const (
 //
 // The whole body has to be JSON (RFC 8259; no byte order mark, nothing behind it). A body that is not, or is neither a
 // report nor events, is an [*EnvelopeError]; any other error is one of r's. Names in the data of a report may stand
-// there twice, and its texts need not be UTF-8; names of the header may stand there once.
+// there twice, and its texts need not be UTF-8; a name of the header may stand there once, in whatever case.
 func ReadEnvelope(r io.Reader) (Envelope, error) {
 	s := newScan(r)
 	defer s.release()
@@ -147,32 +147,32 @@ const (
 	headerNames
 )
 
-func headerNameOf(name []byte) headerName {
-	switch string(name) {
-	case "productName":
-		return nameProductName
-	case "productReportId":
-		return nameProductReportID
-	case "code":
-		return nameCode
-	case "requestId":
-		return nameRequestID
-	case "links":
-		return nameLinks
-	case "eventName":
-		return nameEventName
-	case "payload":
-		return namePayload
+var headerSpelling = [headerNames]string{
+	nameProductName:     "productName",
+	nameProductReportID: "productReportId",
+	nameCode:            "code",
+	nameRequestID:       "requestId",
+	nameLinks:           "links",
+	nameEventName:       "eventName",
+	nameEventID:         "eventId",
+	namePayload:         "payload",
+}
+
+// headerNameOf returns which name this is if case does not matter, and whether it is spelt as Klavi spells it. Of
+// eventId Klavi's documents have two spellings.
+func headerNameOf(name []byte) (field headerName, exact bool) {
+	for field := notHeader + 1; field < headerNames; field++ {
+		if spelling := headerSpelling[field]; bytes.EqualFold(name, []byte(spelling)) {
+			return field, field == nameEventID || string(name) == spelling
+		}
 	}
-	if len(name) == len("eventId") && bytes.EqualFold(name, []byte("eventId")) {
-		return nameEventID
-	}
-	return notHeader
+	return notHeader, false
 }
 
 // header is what an object at the top says of itself, be it a report or an event.
 type header struct {
 	seen            [headerNames]bool
+	taken           [headerNames]bool // by a name in any case
 	productName     string
 	productReportID string
 	code            int
@@ -198,14 +198,16 @@ func (h *header) envelope() (Envelope, error) {
 func (s *scan) header() (*header, error) {
 	h := new(header)
 	err := s.eachMember(func(name []byte, kind jsontext.Kind) (err error) {
-		field := headerNameOf(name)
-		if field == notHeader {
-			return s.skip()
-		}
-		if h.seen[field] {
+		field, exact := headerNameOf(name)
+		if h.taken[field] {
+			// Which of them counts depends on who reads it.
 			return &EnvelopeError{"a name of its header stands in it twice"}
 		}
-		h.seen[field] = true
+		if !exact {
+			h.taken[field] = field != notHeader
+			return s.skip()
+		}
+		h.taken[field], h.seen[field] = true, true
 		switch field {
 		case nameProductName:
 			h.productName, err = s.required("productName", kind)
@@ -222,7 +224,12 @@ func (s *scan) header() (*header, error) {
 		case nameLinks:
 			err = s.eachObject(kind, func(name []byte, kind jsontext.Kind) error { return s.idMember(&h.links, name, kind) })
 		case namePayload:
-			err = s.members(kind, func(name []byte, kind jsontext.Kind) error { return s.idMember(&h.payload, name, kind) })
+			err = s.members(kind, func(name []byte, kind jsontext.Kind) error {
+				if string(name) == "linkId" {
+					h.payload.linkIDs = nil // of two, the last one counts, as it does to others
+				}
+				return s.idMember(&h.payload, name, kind)
+			})
 		}
 		return err
 	})

@@ -106,22 +106,3 @@ func TestNewVerifierRefusesEmptyKeys(t *testing.T) {
 		}
 	}
 }
-
-func FuzzParseSignature(f *testing.F) {
-	f.Add(rfcSig)
-	f.Add(strings.ToUpper(rfcSig))
-	f.Add("sha256=" + rfcSig)
-	f.Add("")
-	f.Fuzz(func(t *testing.T, value string) {
-		sig, err := ParseSignature([]string{value})
-		if err != nil {
-			if sig != nil {
-				t.Errorf("got %x with the error %v, want none", sig, err)
-			}
-			return
-		}
-		if hex.EncodeToString(sig) != strings.ToLower(value) {
-			t.Errorf("got %x of %q", sig, value)
-		}
-	})
-}

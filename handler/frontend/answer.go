@@ -20,9 +20,9 @@ import (
 )
 
 const (
-	// maxBody is far more than the fields of a body can hold, bodyTime far
-	// longer than it takes to send them.
-	maxBody  = 64 << 10
+	// maxBody is more than all fields take up at their longest, with every
+	// character escaped; bodyTime is far longer than it takes to send them.
+	maxBody  = 32 << 10
 	bodyTime = 10 * time.Second
 
 	// statusClientGone is what access logs show where nobody waited for an answer.
@@ -65,7 +65,7 @@ func isTooSlow(err error) bool {
 }
 
 func tooLarge() error {
-	return problem.New(problem.TooLarge, "A body can have 64 KiB.")
+	return problem.New(problem.TooLarge, "A body can have 32 KiB.")
 }
 
 func checkContentType(h http.Header) error {
@@ -87,9 +87,11 @@ func checkContentType(h http.Header) error {
 	return nil
 }
 
-func jsonAnswer(status int, body []byte) *gateway.Answer {
+// jsonAnswer is an answer of Klavi's that may be given again for as long as kept.
+func jsonAnswer(status int, body []byte, kept time.Duration) *gateway.Answer {
 	return &gateway.Answer{
 		Status: status,
+		Kept:   kept,
 		Header: http.Header{
 			"Content-Type":           {"application/json"},
 			"Cache-Control":          {"no-store"},
@@ -109,6 +111,11 @@ func writeAnswer(w http.ResponseWriter, answer *gateway.Answer) {
 	h["Content-Length"] = []string{strconv.Itoa(len(answer.Body))}
 	w.WriteHeader(answer.Status)
 	_, _ = w.Write(answer.Body)
+}
+
+// succeeded reports whether an answer of Klavi's is a success with a whole body.
+func succeeded(res *http.Response) bool {
+	return res.StatusCode >= http.StatusOK && res.StatusCode <= http.StatusNonAuthoritativeInfo
 }
 
 // callFailed is the problem of a call that brought no answer.
@@ -150,8 +157,14 @@ func (f *Frontend) answerProblem(res *http.Response, endpoint string) *problem.P
 		return f.nonsense(endpoint, errors.New("the answer has status "+strconv.Itoa(res.StatusCode)))
 	}
 	answer := klavi.ParseError(res.StatusCode, body)
+	if f.account.Repeats(string(body)+answer.Title+answer.Message, gateway.SentToken(res)) {
+		answer.Title, answer.Message = "", ""
+	}
 	f.logger.Warn("klavi refused a request", zap.String("endpoint", endpoint), zap.Error(answer))
 	p := problem.FromAnswer(answer)
+	if res.StatusCode >= http.StatusInternalServerError {
+		p.Message = "" // about Klavi's own house; the log has it
+	}
 	if seconds, ok := retryAfter(res.Header); ok && p.RetryAfter > 0 {
 		p.RetryAfter = time.Duration(seconds) * time.Second
 	}

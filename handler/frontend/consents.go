@@ -68,7 +68,7 @@ func (f *Frontend) serveConsents(w http.ResponseWriter, r *http.Request) error {
 	if f.raw() {
 		key = link.Token
 	}
-	answer, err := f.once(r, "consents", user, append([]byte(key+"\x00"), request...), func(ctx context.Context) (*gateway.Answer, error) {
+	answer, err := f.create(r, "POST /consents", user, append([]byte(key+"\x00"), request...), func(ctx context.Context) (*gateway.Answer, error) {
 		return f.createConsent(ctx, link.Token, fields)
 	})
 	if err != nil {
@@ -178,16 +178,19 @@ func (f *Frontend) createConsent(ctx context.Context, token string, fields map[s
 	if err != nil {
 		return nil, f.callFailed(ctx, "POST /consents", err)
 	}
-	if res.StatusCode/100 != 2 {
+	if !succeeded(res) {
 		return nil, f.scopedProblem(res, "POST /consents")
 	}
 	answer, err := f.readAnswer(res, "POST /consents")
 	if err != nil {
 		return nil, err
 	}
+	if f.account.Repeats(string(answer)) {
+		return nil, f.nonsense("POST /consents", gateway.ErrRepeats)
+	}
 	value := jsontext.Value(answer)
 	if value.Kind() != jsontext.KindBeginObject || !value.IsValid(jsontext.AllowDuplicateNames(true)) {
 		return nil, f.nonsense("POST /consents", errors.New("the answer to POST /consents is not a JSON object"))
 	}
-	return jsonAnswer(res.StatusCode, answer), nil
+	return jsonAnswer(res.StatusCode, answer, gateway.AnswersKept), nil
 }

@@ -7,6 +7,7 @@ import (
 	"io"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/go-json-experiment/json/jsontext"
@@ -54,9 +55,9 @@ var fieldRules = map[string]fieldRule{
 	institutionCode: {jsontext.KindString, institution, "an institutionCode from the list of institutions"},
 	redirectURL:     {jsontext.KindString, printable(maxFieldText), "one of the site's redirect URLs"},
 	connectionKey:   {jsontext.KindString, printable(512), "a key from an earlier report, at most 512 characters"},
-	externalInfo:    {jsontext.KindBeginObject, smallObject, "an object of at most 4 KiB and 16 levels"},
+	externalInfo:    {jsontext.KindBeginObject, smallObject, smallObjectRight},
 	externalTrackID: {jsontext.KindString, printable(128), "1 to 128 printable characters without spaces"},
-	clientMetadata:  {jsontext.KindBeginObject, smallObject, "an object of at most 4 KiB and 16 levels"},
+	clientMetadata:  {jsontext.KindBeginObject, smallObject, smallObjectRight},
 	validityPeriod:  {jsontext.KindNumber, matching(`^(0|12)$`), "the number 12 (months) or 0 (no end)"},
 }
 
@@ -94,7 +95,10 @@ func phoneNumber(s string) (string, bool) {
 	return s, digits >= 8 && phonePattern.MatchString(s)
 }
 
-// smallObject encodes an object anew, so that no two readers of it can differ.
+const smallObjectRight = "an object of at most 4 KiB and 16 levels, whose numbers fit into 64 bits of floating point"
+
+// smallObject encodes an object anew, so that no two readers of it can differ,
+// and lets nothing pass that one of them may not be able to read.
 func smallObject(s string) (string, bool) {
 	if len(s) > maxFieldObject {
 		return "", false
@@ -107,12 +111,22 @@ func smallObject(s string) (string, bool) {
 		if errors.Is(err, io.EOF) {
 			break
 		}
-		if err != nil || dec.StackDepth() > maxFieldDepth || enc.WriteToken(token) != nil {
+		if err != nil || dec.StackDepth() > maxFieldDepth || !isReadable(token) || enc.WriteToken(token) != nil {
 			return "", false
 		}
 	}
 	object := strings.TrimSuffix(out.String(), "\n")
 	return object, strings.HasPrefix(object, "{")
+}
+
+// isReadable refuses numbers such as 1e400: most readers keep numbers as 64-bit
+// floating point, and take this one for an error, or for infinity.
+func isReadable(token jsontext.Token) bool {
+	if token.Kind() != jsontext.KindNumber {
+		return true
+	}
+	_, err := strconv.ParseFloat(token.String(), 64)
+	return err == nil
 }
 
 // fieldSet is the fields of one body.

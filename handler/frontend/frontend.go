@@ -208,7 +208,7 @@ func (f *Frontend) serve(w http.ResponseWriter, r *http.Request, t target) error
 		w.Header().Set("Allow", t.endpoint.method)
 		return problem.New(problem.MethodNotAllowed, "Use "+t.endpoint.method+".")
 	}
-	if err := checkRequest(r, t); err != nil {
+	if err := checkRequest(w, r, t); err != nil {
 		return err
 	}
 	return t.endpoint.serve(w, r)

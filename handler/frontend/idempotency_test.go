@@ -1,14 +1,10 @@
 package frontend
 
 import (
-	"context"
 	"net/http"
-	"net/http/httptest"
 	"strings"
 	"sync"
 	"testing"
-
-	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/caddy-klavi/caddy-klavi/gateway"
 )
@@ -138,32 +134,5 @@ func TestKeysPerEndpoint(t *testing.T) {
 	authorization := s.seal(t, gateway.LinkToken{InstitutionCode: "341"})
 	if w := s.post("/klavi/consents", `{}`, "Idempotency-Key", "k", "Authorization", authorization); w.Code != http.StatusOK || w.Body.String() != bankAnswer {
 		t.Errorf("consents: got status %d: %s", w.Code, w.Body)
-	}
-}
-
-// What a client can make up does not give it another bound.
-func TestIdempotencyScope(t *testing.T) {
-	f := &Frontend{Prefix: "/klavi", Public: true}
-	scope := func(host, address string) string {
-		r := httptest.NewRequest(http.MethodPost, "http://"+host+"/klavi/links", nil)
-		vars := map[string]any{caddyhttp.ClientIPVarKey: address}
-		return f.scope(r.WithContext(context.WithValue(r.Context(), caddyhttp.VarsCtxKey, vars)), "links", "")
-	}
-	one := scope("a.example", "2001:db8::1")
-	for _, tt := range []struct {
-		name, host, address string
-		same                bool
-	}{
-		{"another host", "b.example", "2001:db8::1", true},
-		{"another address of the same network", "a.example", "2001:db8::ffff:1:2:3", true},
-		{"another network", "a.example", "2001:db8:0:1::1", false},
-		{"an IPv4 address", "a.example", "192.0.2.1", false},
-	} {
-		if same := scope(tt.host, tt.address) == one; same != tt.same {
-			t.Errorf("%s: got the same scope: %v, want %v", tt.name, same, tt.same)
-		}
-	}
-	if scope("a.example", "192.0.2.1") == scope("a.example", "192.0.2.2") {
-		t.Error("two IPv4 addresses share a scope")
 	}
 }

@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+
+	"github.com/caddy-klavi/caddy-klavi/gateway"
 )
 
 // serveInstitutions streams Klavi's list of institutions.
@@ -20,11 +22,16 @@ func (f *Frontend) serveInstitutions(w http.ResponseWriter, r *http.Request) err
 	if err != nil {
 		return err
 	}
+	place, err := f.account.EnterRead(f.caller(r, user))
+	if err != nil {
+		return f.overLimit("GET /links/institutions", err)
+	}
+	defer place.Leave()
 	res, err := f.account.SendWithLinkToken(r.Context(), f.institutions, link.Token)
 	if err != nil {
 		return f.callFailed(r.Context(), "GET /links/institutions", err)
 	}
-	if res.StatusCode/100 != 2 {
+	if !succeeded(res) {
 		return f.scopedProblem(res, "GET /links/institutions")
 	}
 	defer res.Body.Close()
@@ -42,7 +49,11 @@ func (f *Frontend) stream(w http.ResponseWriter, res *http.Response) error {
 	buffer := streamBuffers.Get().(*[32 << 10]byte)
 	defer streamBuffers.Put(buffer)
 
-	n, err := io.ReadAtLeast(res.Body, buffer[:], 1)
+	body := f.account.Guard(res.Body)
+	n, err := io.ReadAtLeast(body, buffer[:], 1)
+	if errors.Is(err, gateway.ErrRepeats) {
+		return f.nonsense("GET /links/institutions", err)
+	}
 	if n == 0 && errors.Is(err, io.EOF) {
 		return f.nonsense("GET /links/institutions", errors.New("the answer is empty"))
 	}
@@ -50,7 +61,7 @@ func (f *Frontend) stream(w http.ResponseWriter, res *http.Response) error {
 		return f.brokeOff("GET /links/institutions", err)
 	}
 	h := w.Header()
-	h["Content-Type"] = res.Header["Content-Type"][:1]
+	h["Content-Type"] = []string{"application/json"}
 	h["Cache-Control"] = []string{"no-store"}
 	h["X-Content-Type-Options"] = []string{"nosniff"}
 	if res.ContentLength > 0 {
@@ -64,7 +75,7 @@ func (f *Frontend) stream(w http.ResponseWriter, res *http.Response) error {
 		if _, err := w.Write(buffer[:n]); err != nil {
 			return nil // the browser is gone
 		}
-		n, err = res.Body.Read(buffer[:])
+		n, err = body.Read(buffer[:])
 		if n > 0 {
 			continue
 		}

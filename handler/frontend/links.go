@@ -72,7 +72,7 @@ func (f *Frontend) serveLinks(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	answer, err := f.once(r, "links", user, request, func(ctx context.Context) (*gateway.Answer, error) {
+	answer, err := f.create(r, "POST /links", user, request, func(ctx context.Context) (*gateway.Answer, error) {
 		return f.createLink(ctx, user, fields, request)
 	})
 	if err != nil {
@@ -159,7 +159,7 @@ func (f *Frontend) createLink(ctx context.Context, user string, fields map[strin
 	if err != nil {
 		return nil, f.callFailed(ctx, "POST /links", err)
 	}
-	if res.StatusCode/100 != 2 {
+	if !succeeded(res) {
 		err := f.answerProblem(res, "POST /links")
 		if res.StatusCode == http.StatusUnauthorized {
 			// It is the gateway that is not let in, not the user.
@@ -173,6 +173,9 @@ func (f *Frontend) createLink(ctx context.Context, user string, fields map[strin
 		return nil, err
 	}
 	link, err := klavi.ParseLink(body)
+	if err == nil && f.account.Repeats(link.ID+"\n"+link.Token+"\n"+link.URL, gateway.SentToken(res)) {
+		err = gateway.ErrRepeats
+	}
 	if err != nil {
 		return nil, f.nonsense("POST /links", err)
 	}
@@ -221,7 +224,8 @@ func (f *Frontend) linkAnswer(link klavi.Link, token gateway.LinkToken) (*gatewa
 		return nil, f.nonsense("POST /links", errors.New("the answer to POST /links is not UTF-8"))
 	}
 	f.logger.Debug("created a link", zap.String("link_id", link.ID))
-	return jsonAnswer(http.StatusOK, body), nil
+	// A link that has run out is of no use to those who ask again.
+	return jsonAnswer(http.StatusOK, body, token.Expires.Sub(f.now())), nil
 }
 
 // isLinkURL accepts the address of a page: a browser will go there. It is https

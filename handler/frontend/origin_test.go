@@ -1,6 +1,7 @@
 package frontend
 
 import (
+	"crypto/tls"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -85,6 +86,8 @@ func TestPreflights(t *testing.T) {
 	}{
 		{"listed", open, "/klavi/links", "https://app.example", "POST", "authorization,content-type,idempotency-key,klavi-link-token", 204},
 		{"listed, get", open, "/klavi/institutions", "https://app.example", "GET", "authorization", 204},
+		{"listed, as jsdom asks", open, "/klavi/links", "https://app.example", "POST", "Klavi-Link-Token, Idempotency-Key, klavi-link-token", 204},
+		{"other header among ours", open, "/klavi/links", "https://app.example", "POST", "X-Evil, Klavi-Link-Token", 403},
 		{"other origin", open, "/klavi/links", "https://evil.example", "POST", "", 403},
 		{"other method", open, "/klavi/links", "https://app.example", "DELETE", "", 403},
 		{"other header", open, "/klavi/links", "https://app.example", "POST", "x-evil", 403},
@@ -102,7 +105,11 @@ func TestPreflights(t *testing.T) {
 		if w.Code != test.status {
 			t.Errorf("%s: got status %d (%s), want %d", test.name, w.Code, w.Body, test.status)
 		}
-		allowed := w.Header().Get("Access-Control-Allow-Headers") == test.headers && w.Header().Get("Access-Control-Allow-Methods") == test.method
+		headers := test.headers
+		if strings.Contains(headers, "Idempotency-Key, ") {
+			headers = "idempotency-key,klavi-link-token"
+		}
+		allowed := w.Header().Get("Access-Control-Allow-Headers") == headers && w.Header().Get("Access-Control-Allow-Methods") == test.method
 		if test.status == 204 && !allowed {
 			t.Errorf("%s: got headers %v, want method and headers allowed", test.name, w.Header())
 		}
@@ -118,4 +125,39 @@ func TestNullOriginWithoutHost(t *testing.T) {
 	r.Header.Set("Origin", "null")
 	r.Header.Set("Authorization", s.seal(t, gateway.LinkToken{}))
 	wantProblem(t, s.do(r), 403, "origin", "")
+}
+
+// Without Sec-Fetch-Site, a host is not enough to be a page of the site's own.
+func TestOriginsOfAnotherScheme(t *testing.T) {
+	closed := publicSite()
+	open := publicSite()
+	open.AllowOrigins = []string{"http://example.com"}
+	sites := map[string]*site{"closed": newSite(t, closed), "open": newSite(t, open)}
+	for _, test := range []struct {
+		site, scheme, origin string
+		status               int
+	}{
+		{"closed", "https", "https://example.com", 200},
+		{"closed", "https", "http://example.com", 403},
+		{"closed", "https", "app://example.com", 403},
+		{"closed", "https", "https://example.com/", 403},
+		{"closed", "http", "http://example.com", 200},
+		{"closed", "http", "https://example.com", 200}, // TLS ends at a proxy before this one
+		{"closed", "http", "ftp://example.com", 403},
+		{"closed", "http", "capacitor://example.com", 403},
+		{"open", "https", "http://example.com", 200},
+		{"open", "https", "app://example.com", 403},
+	} {
+		s := sites[test.site]
+		r := httptest.NewRequest(http.MethodGet, test.scheme+"://example.com/klavi/institutions", nil)
+		r.RequestURI = "/klavi/institutions"
+		r.Header.Set("Origin", test.origin)
+		r.Header.Set("Authorization", s.seal(t, gateway.LinkToken{}))
+		if test.scheme == "https" {
+			r.TLS = &tls.ConnectionState{HandshakeComplete: true}
+		}
+		if w := s.do(r); w.Code != test.status {
+			t.Errorf("%s, %s for a page of %s: got status %d, want %d", test.site, test.scheme, test.origin, w.Code, test.status)
+		}
+	}
 }

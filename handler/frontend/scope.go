@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"time"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
@@ -66,7 +67,7 @@ func (f *Frontend) target(r *http.Request) (t target, ours bool, err error) {
 
 // checkRequest refuses what a well-meant request never has, before anything of
 // it is used.
-func checkRequest(r *http.Request, t target) error {
+func checkRequest(w http.ResponseWriter, r *http.Request, t target) error {
 	for _, name := range []string{"Authorization", headerLinkToken} {
 		if len(r.Header[name]) > 1 {
 			return problem.New(problem.InvalidRequest, "There is more than one "+name+" header.")
@@ -84,10 +85,21 @@ func checkRequest(r *http.Request, t target) error {
 	if t.query != "" && overridesMethod(t.query) {
 		return problem.New(problem.InvalidRequest, "A parameter cannot change the method.")
 	}
-	if t.method == http.MethodGet && hasBody(r) {
+	if t.method == http.MethodGet && hasBody(w, r) {
 		return problem.New(problem.InvalidRequest, "A GET request has no body.")
 	}
+	if t.method == http.MethodPost && isEarly(r) {
+		return problem.New(problem.TooEarly, "It came as early data (0-RTT), which anybody could send again. Send it once more.")
+	}
 	return nil
+}
+
+// isEarly reports whether a request came before the handshake was over, to Caddy
+// or to a proxy before it. Whoever recorded it can have it served again, without
+// being able to read it (RFC 8470): links and consents are not created so. Any
+// value of the header, and more than one, mean the same.
+func isEarly(r *http.Request) bool {
+	return r.TLS != nil && !r.TLS.HandshakeComplete || len(r.Header["Early-Data"]) > 0
 }
 
 // overridesMethod reports whether a query asks for another method than the
@@ -103,7 +115,7 @@ func overridesMethod(query string) bool {
 	return false
 }
 
-func hasBody(r *http.Request) bool {
+func hasBody(w http.ResponseWriter, r *http.Request) bool {
 	switch {
 	case r.ContentLength == 0 || r.Body == nil:
 		return false
@@ -111,7 +123,12 @@ func hasBody(r *http.Request) bool {
 		return true
 	}
 	// Over HTTP/2 and HTTP/3 a length may be missing from a request that has
-	// no body either; only reading tells.
-	n, err := io.ReadFull(r.Body, make([]byte, 1))
-	return n > 0 || !errors.Is(err, io.EOF)
+	// no body either; only reading tells, and not for longer than a body may take.
+	conn := http.NewResponseController(w)
+	_ = conn.SetReadDeadline(time.Now().Add(bodyTime))
+	if n, err := io.ReadFull(r.Body, make([]byte, 1)); n > 0 || !errors.Is(err, io.EOF) {
+		return true
+	}
+	_ = conn.SetReadDeadline(time.Time{}) // or else it would end the call to Klavi
+	return false
 }

@@ -46,6 +46,7 @@ var (
 	KlaviUnreachable       = Type{"klavi-unreachable", "Klavi cannot be reached", http.StatusServiceUnavailable}
 	KlaviNonsense          = Type{"klavi-nonsense", "Klavi's answer cannot be used", http.StatusBadGateway}
 	SignatureInvalid       = Type{"signature-invalid", "The signature is missing or wrong", http.StatusUnauthorized}
+	TooEarly               = Type{"too-early", "The connection is not set up yet", http.StatusTooEarly}
 	TooSlow                = Type{"too-slow", "The body did not arrive in time", http.StatusRequestTimeout}
 	Busy                   = Type{"busy", "There is no room at the moment", http.StatusServiceUnavailable}
 	ReportNotAccepted      = Type{"report-not-accepted", "The report was not accepted", http.StatusBadGateway}

@@ -3,11 +3,8 @@ package proxy
 import (
 	"net/http"
 	"net/url"
-	"path"
 	"strings"
 	"testing"
-
-	"github.com/caddy-klavi/caddy-klavi/klavi"
 )
 
 var documented = []Endpoint{
@@ -313,56 +310,4 @@ func TestBrowsersAreRefused(t *testing.T) {
 	if calls := k.seen(); len(calls) != 0 {
 		t.Errorf("Klavi got %v, want nothing", calls)
 	}
-}
-
-// FuzzAllowed looks for a path that is open, but that a server which decodes
-// and cleans paths would take for another than the one it was matched as.
-func FuzzAllowed(f *testing.F) {
-	for _, list := range [][]Endpoint{documented, closed, never} {
-		for _, e := range list {
-			f.Add(e.Method, e.Path)
-		}
-	}
-	list, err := newAllowList([]Endpoint{{"GET", "/links/{id}"}, {"PATCH", "/{id}/limits.json"}, {"POST", "/x/{id}"}})
-	if err != nil {
-		f.Fatal(err)
-	}
-	tr := &Transport{open: list}
-	f.Fuzz(func(t *testing.T, method, target string) {
-		u, err := url.ParseRequestURI(target)
-		if err != nil {
-			return
-		}
-		got, err := tr.admit(&http.Request{Method: method, URL: u, Header: http.Header{}})
-		if err != nil {
-			return
-		}
-		// What a lenient server makes of what is sent.
-		sent := "/data/v1" + got
-		plain := sent
-		for range 10 {
-			decoded, err := url.PathUnescape(plain)
-			if err != nil {
-				t.Fatalf("%q is sent, which cannot be decoded", sent)
-			}
-			plain = decoded
-		}
-		plain = path.Clean(strings.ReplaceAll(plain, `\`, "/"))
-		if plain != sent {
-			t.Fatalf("%q is sent, which is %q to a lenient server", sent, plain)
-		}
-		folded := strings.ToLower(strings.TrimPrefix(plain, "/data/v1"))
-		if folded == "/auth" || folded == "/refresh" {
-			t.Fatalf("%s %q is open", method, target)
-		}
-		if e, ok := klavi.Find(strings.ToUpper(method), folded); ok && e.Token != klavi.AccessToken {
-			t.Fatalf("%s %q is open, but is %s %s", method, target, e.Method, e.Path)
-		}
-		for _, e := range list {
-			if e.Method == method && klavi.MatchPath(e.Path, plain[len("/data/v1"):]) {
-				return
-			}
-		}
-		t.Fatalf("%s %q is open, but not on the list", method, target)
-	})
 }

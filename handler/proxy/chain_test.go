@@ -84,6 +84,12 @@ type chain struct {
 // runChain starts Caddy with the routes above.
 func runChain(t *testing.T, klaviURL, encoder string) chain {
 	t.Helper()
+	return runRoutes(t, klaviURL, encoder, chainRoutes)
+}
+
+// runRoutes starts Caddy with these routes.
+func runRoutes(t *testing.T, klaviURL, encoder, routes string) chain {
+	t.Helper()
 	caddy.ConfigAutosavePath = filepath.Join(t.TempDir(), "autosave.json")
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -92,7 +98,7 @@ func runChain(t *testing.T, klaviURL, encoder string) chain {
 	address := listener.Addr().String()
 	_ = listener.Close()
 	logFile := filepath.Join(t.TempDir(), "caddy.log")
-	routes := strings.ReplaceAll(chainRoutes, "KLAVI",
+	routes = strings.ReplaceAll(routes, "KLAVI",
 		`"handler": "reverse_proxy", "transport": {"protocol": "klavi"}, "upstreams": [{"dial": "127.0.0.1:1"}]`)
 	config := fmt.Sprintf(chainConfig, logFile, encoder, klaviURL+"/data/v1", address, routes)
 	if err := caddy.Load([]byte(config), true); err != nil {

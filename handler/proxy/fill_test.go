@@ -5,9 +5,6 @@ import (
 	"net/http"
 	"strings"
 	"testing"
-
-	"github.com/go-json-experiment/json"
-	"github.com/go-json-experiment/json/jsontext"
 )
 
 var callbackEndpoints = []string{
@@ -273,57 +270,6 @@ func TestFilledInBodyIsSentAgain(t *testing.T) {
 	if len(calls) != 2 || calls[0].body != calls[1].body || !strings.HasPrefix(calls[1].body, `{"a":1,"productsCallbackURL"`) {
 		t.Errorf("got %v, want the same filled-in body twice", calls)
 	}
-}
-
-// FuzzFillIn looks for a body in which Klavi would find another address.
-func FuzzFillIn(f *testing.F) {
-	for _, seed := range []string{
-		`{}`, `{"productsCallbackURL":{"all":"https://a.example/x"}}`, `{"productsCallbackUrl":{"all":"https://evil.example/"}}`,
-		`{"a":{"productsCallbackURL":1},"b":[1,2,{"c":null}]}`, `{"productsCallbackURL":null}`, `{"\u0070roductsCallbackURL":{}}`, `[]`, `{"a":1}x`,
-	} {
-		f.Add(seed)
-	}
-	const address = "https://a.example/x"
-	k := &Transport{ReportsURL: map[string]string{"all": address}}
-	if err := k.parseReports(); err != nil {
-		f.Fatal(err)
-	}
-	f.Fuzz(func(t *testing.T, body string) {
-		o, err := parseObject([]byte(body))
-		if err != nil {
-			return
-		}
-		if err := k.fillIn(nil, o); err != nil {
-			return
-		}
-		var got, sent map[string]jsontext.Value
-		if err := json.Unmarshal(o.encode(), &got); err != nil {
-			t.Fatalf("%q became %q, which is not JSON: %v", body, o.encode(), err)
-		}
-		if err := json.Unmarshal([]byte(body), &sent); err != nil {
-			t.Fatalf("%q was taken: %v", body, err)
-		}
-		var urls map[string]string
-		if err := json.Unmarshal(got[fieldCallbackURL], &urls); err != nil || len(urls) == 0 {
-			t.Fatalf("%q became %q", body, o.encode())
-		}
-		for name, value := range got {
-			if name == fieldCallbackURL {
-				for _, u := range urls {
-					if u != address {
-						t.Fatalf("%q lets reports go to %q", body, u)
-					}
-				}
-				continue
-			}
-			if strings.EqualFold(name, fieldCallbackURL) {
-				t.Fatalf("%q passes with %q", body, name)
-			}
-			if string(value) != string(sent[name]) {
-				t.Fatalf("%q: %q became %s", body, name, value)
-			}
-		}
-	})
 }
 
 func BenchmarkRoundTripDecision(b *testing.B) {

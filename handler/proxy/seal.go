@@ -130,6 +130,9 @@ func (t *Transport) sealAnswer(res *http.Response, token gateway.LinkToken, bega
 		return nil, t.nonsense(err)
 	}
 	link, err := klavi.ParseLink(answer)
+	if err == nil && t.account.Repeats(link.ID+"\n"+link.Token+"\n"+link.URL, gateway.SentToken(res)) {
+		err = gateway.ErrRepeats
+	}
 	if err != nil {
 		return nil, t.nonsense(err)
 	}

@@ -215,10 +215,11 @@ func (t *Transport) call(ctx context.Context, out *http.Request) (*http.Response
 	if err != nil {
 		return nil, err
 	}
-	if res.StatusCode == http.StatusSwitchingProtocols {
-		// reverse_proxy would tie the client to a connection that is logged in.
+	if res.StatusCode < http.StatusOK {
+		// At 101 reverse_proxy would tie the client to a connection that is
+		// logged in; at what is no status, such as 000, it panics.
 		_ = res.Body.Close()
-		return nil, problem.New(problem.KlaviNonsense, "Klavi changed the protocol without having been asked.")
+		return nil, problem.New(problem.KlaviNonsense, "Klavi answered with a status that ends no request.")
 	}
 	return res, nil
 }
