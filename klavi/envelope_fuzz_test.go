@@ -86,7 +86,11 @@ func FuzzReadEnvelope(f *testing.F) {
 	}
 	f.Add(statement(20 << 10))
 	f.Fuzz(func(t *testing.T, body []byte) {
-		env, err := ReadEnvelope(bytes.NewBuffer(bytes.Clone(body)))
+		inPlace := bytes.Clone(body)
+		env, err := ReadEnvelope(bytes.NewBuffer(inPlace))
+		if !bytes.Equal(inPlace, body) {
+			t.Fatalf("%q became %q while it was read", body, inPlace)
+		}
 		for _, r := range []io.Reader{onlyReader{bytes.NewReader(body)}, iotest.OneByteReader(bytes.NewReader(body))} {
 			again, againErr := ReadEnvelope(r)
 			if (err == nil) != (againErr == nil) || err != nil && err.Error() != againErr.Error() || !reflect.DeepEqual(env, again) {

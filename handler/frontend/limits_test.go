@@ -269,3 +269,14 @@ func TestLongestBody(t *testing.T) {
 		t.Errorf("got status %d for %d bytes: %s", w.Code, len(body), w.Body)
 	}
 }
+
+// A body that is shorter than announced is no whole request, also where the
+// server does not say so.
+func TestShortBody(t *testing.T) {
+	s := newSite(t, publicSite())
+	r := httptest.NewRequest(http.MethodPost, "/klavi/links", strings.NewReader("{}"))
+	r.Header.Set("Content-Type", "application/json")
+	r.ContentLength = 3
+	wantProblem(t, s.do(r), 400, "invalid-request", "")
+	s.wantNothingSent(t)
+}

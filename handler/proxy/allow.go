@@ -210,6 +210,10 @@ func (t *Transport) admit(req *http.Request) (string, error) {
 			return "", problem.New(problem.Origin, "This address is for services; browsers use klavi_frontend.")
 		}
 	}
+	// reverse_proxy marks what came before the handshake was over (RFC 8470).
+	if _, early := req.Header["Early-Data"]; early && req.Method != http.MethodGet {
+		return "", problem.New(problem.TooEarly, "It came as early data (0-RTT), which anybody could send again. Send it once more.")
+	}
 	path, ok := strings.CutPrefix(req.URL.EscapedPath(), t.Prefix)
 	if !ok {
 		return "", problem.New(problem.NotAllowed, "The path does not begin with the prefix that is configured here.")

@@ -294,6 +294,29 @@ func TestQueryIsChecked(t *testing.T) {
 	}
 }
 
+// Early data can be recorded and sent again by anybody on the way.
+func TestEarlyDataCreatesNothing(t *testing.T) {
+	k := newKlavi(t)
+	tr, _ := provision(t, k.URL, Transport{})
+	for _, method := range []string{http.MethodPost, http.MethodDelete} {
+		path := map[string]string{http.MethodPost: "/links", http.MethodDelete: "/consents/c1/revoke"}[method]
+		req := incoming(method, path, nil)
+		req.Header.Set("Early-Data", "1")
+		a := roundTrip(t, tr, req)
+		if kind, _, _ := problemOf(t, a); a.status != http.StatusTooEarly || kind != "too-early" {
+			t.Errorf("%s: got %d %s, want 425 too-early", method, a.status, kind)
+		}
+	}
+	if calls := k.seen(); len(calls) != 0 {
+		t.Errorf("Klavi got %v, want nothing", calls)
+	}
+	req := incoming(http.MethodGet, "/consents", nil)
+	req.Header.Set("Early-Data", "1")
+	if a := roundTrip(t, tr, req); a.status != http.StatusOK {
+		t.Errorf("GET: got %d, want 200", a.status)
+	}
+}
+
 func TestBrowsersAreRefused(t *testing.T) {
 	k := newKlavi(t)
 	tr, _ := provision(t, k.URL, Transport{})

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"fmt"
 	"io"
 	"net/http"
 	"regexp"
@@ -137,6 +138,30 @@ func TestInformationIsNotPassedOn(t *testing.T) {
 		status, answer := c.raw(t, address, "GET /consents", "x")
 		if status != http.StatusOK || hints.MatchString(answer) || strings.Contains(answer, "Link") || strings.Contains(answer, "Cookie") {
 			t.Errorf("%s: got %d %q, want the answer alone", line, status, answer)
+		}
+	}
+}
+
+// A sealed answer is made of Klavi's, and repeats nothing that is the gateway's own.
+func TestSealedLinkRepeatsNoCredential(t *testing.T) {
+	for _, secret := range []string{"secret-token-1", "access-" + t.Name(), "secret-" + t.Name()} {
+		for _, answer := range []string{
+			`{"linkId":"SECRET","linkToken":"a.b.c","linkURL":"https://conecte.example/"}`,
+			`{"linkId":"1","linkToken":"SECRET","linkURL":"https://conecte.example/"}`,
+			`{"linkId":"1","linkToken":"a.b.c","linkURL":"https://conecte.example/?v=SECRET&x"}`,
+		} {
+			tr, k, logs := sealing(t, Transport{})
+			k.answer = func(w http.ResponseWriter, _ *http.Request) {
+				w.Header().Set("X-Echo", secret)
+				_, _ = io.WriteString(w, strings.ReplaceAll(answer, "SECRET", secret))
+			}
+			a := roundTrip(t, tr, linkRequest(`{}`))
+			if kind, _, _ := problemOf(t, a); a.status != http.StatusBadGateway || kind != "klavi-nonsense" {
+				t.Errorf("%s with %s: got %d %s, want 502 klavi-nonsense", answer, secret, a.status, kind)
+			}
+			if text := fmt.Sprint(a, logs.All()); strings.Contains(text, secret) {
+				t.Errorf("%s: got %s in %s", answer, secret, text)
+			}
 		}
 	}
 }
