@@ -202,10 +202,10 @@ func (w *witness) wantSeenNothing() {
 	w.t.Helper()
 	for _, s := range w.seen {
 		text := s.answer.body + fmt.Sprint(s.answer.header)
+		sent := w.find(s.sent)
 		problem := strings.HasPrefix(s.answer.header.Get("Content-Type"), "application/problem+json")
 		for _, f := range w.find(text) {
-			if s.owner && f.what != whatNobodyGets || !problem && len((&hidden{words: map[string]string{f.word: f.what}}).find(s.sent)) > 0 ||
-				!problem && f.what == "a tax id" && taxIDPattern(f.word).MatchString(strings.Join(readings(s.sent), "\n")) {
+			if s.owner && f.what != whatNobodyGets || !problem && slices.ContainsFunc(sent, func(g finding) bool { return g.word == f.word }) {
 				continue
 			}
 			w.t.Errorf("%s shows %s, %.20q: …%s…", s.name, f.what, f.word, f.where)

@@ -1,0 +1,223 @@
+//go:build inbox
+
+package inbox
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+)
+
+// refs is by what a report can be found. None of it is personal.
+type refs struct {
+	Request  string   `json:"request,omitempty"`
+	Links    []string `json:"links,omitempty"`
+	Consents []string `json:"consents,omitempty"`
+	Events   []string `json:"events,omitempty"`
+}
+
+// The kinds of refs.
+const (
+	refRequest = "request"
+	refLink    = "link"
+	refConsent = "consent"
+	refEvent   = "event"
+)
+
+// each calls fn with each of them once.
+func (r *refs) each(fn func(kind, value string) error) error {
+	seen := make(map[[2]string]bool, 8)
+	call := func(kind, value string) error {
+		if value == "" || seen[[2]string{kind, value}] {
+			return nil
+		}
+		seen[[2]string{kind, value}] = true
+		return fn(kind, value)
+	}
+	if err := call(refRequest, r.Request); err != nil {
+		return err
+	}
+	for _, list := range []struct {
+		kind   string
+		values []string
+	}{{refLink, r.Links}, {refConsent, r.Consents}, {refEvent, r.Events}} {
+		for _, value := range list.values {
+			if err := call(list.kind, value); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// sealedHead is what is sealed beside a body. The record says the same of it in
+// clear, but that can be damaged without being noticed.
+type sealedHead struct {
+	Head
+	Size   int64
+	Digest [32]byte
+}
+
+// record is a report on its way into the database.
+type record struct {
+	uid     string
+	head    Head
+	digest  [32]byte
+	size    int64
+	refs    refs
+	refText string
+
+	key    []byte
+	sealed []byte
+	body   []byte // or file
+	file   string
+	stored int64
+}
+
+// newRecord seals what is known of a body.
+func (s *Store) newRecord(uid string, sl *sealer, wrapped []byte, head Head, digest [32]byte, size int64) (*record, error) {
+	if head.Received.IsZero() {
+		head.Received = s.now()
+	}
+	r := &record{
+		uid: uid, head: head, digest: digest, size: size, key: wrapped, stored: sealedSize(size),
+		refs: refs{head.RequestID, head.LinkIDs, head.ConsentIDs, head.EventIDs},
+	}
+	text, err := json.Marshal(sealedHead{head, size, digest})
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrUnavailable, err)
+	}
+	r.sealed = sl.sealHead(text)
+	refText, err := json.Marshal(r.refs)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrUnavailable, err)
+	}
+	r.refText = string(refText)
+	return r, nil
+}
+
+// commit stores a draft that is complete.
+func (s *Store) commit(ctx context.Context, d *Draft, head Head, digest [32]byte) (Receipt, error) {
+	r, err := s.newRecord(d.uid, d.sealer, s.keys.wrap(d.key, d.uid), head, digest, d.size)
+	if err != nil {
+		return Receipt{}, err
+	}
+	if err := s.checkShare(&r.head, r.stored); err != nil {
+		return Receipt{}, err
+	}
+	if err := d.keep(&r.file, &r.body); err != nil {
+		return Receipt{}, err
+	}
+	var receipt Receipt
+	err = s.submit(ctx, &op{intake: true, files: r.file != "", fn: func(t *tx) (err error) {
+		receipt, err = s.store(t, r)
+		return err
+	}})
+	if r.file != "" && !errors.As(err, new(uncertainError)) && (err != nil || receipt.Duplicate || receipt.Erased) {
+		_ = s.files.remove(s.files.body(r.file))
+	}
+	if err != nil {
+		return Receipt{}, failure(err)
+	}
+	return receipt, nil
+}
+
+// store decides what becomes of a report, and writes it down.
+func (s *Store) store(t *tx, r *record) (Receipt, error) {
+	erased, err := s.isErased(t, &r.head)
+	if err != nil {
+		return Receipt{}, err
+	}
+	k, err := s.find(t, r)
+	if err != nil || k.receipt.Duplicate {
+		return k.receipt, err
+	}
+	if erased {
+		k.receipt.Erased = true
+		_, err := s.insertReport(t, r, k.receipt, "erased")
+		return k.receipt, err
+	}
+	if err := s.replace(t, k.dead); err != nil {
+		return Receipt{}, err
+	}
+	if err := s.eraseOn(t, &r.head); err != nil {
+		return Receipt{}, err
+	}
+	return k.receipt, s.insert(t, r, k.receipt)
+}
+
+// insert writes the rows of a report that is kept.
+func (s *Store) insert(t *tx, r *record, receipt Receipt) error {
+	h := &r.head
+	state := "waiting"
+	if h.Kind == KindUnreadable || len(h.Subjects) == 0 {
+		state = "dead"
+	}
+	id, err := s.insertReport(t, r, receipt, state)
+	if err != nil {
+		return err
+	}
+	_, err = t.exec(`INSERT INTO bodies (report, key, head, file, stored, body) VALUES (?, ?, ?, ?, ?, ?)`,
+		id, r.key, r.sealed, nullable(r.file), r.stored, r.body)
+	if err != nil {
+		return err
+	}
+	if state == "waiting" {
+		for _, name := range h.Subjects {
+			if err := insertDelivery(t, id, h, name); err != nil {
+				return err
+			}
+		}
+	}
+	t.then(func() {
+		s.room.hold(h.Kind, h.Subjects, r.stored)
+		if s.stored != nil && state == "waiting" {
+			s.stored(h.Kind, h.Subjects)
+		}
+	})
+	return nil
+}
+
+// insertReport writes the record of a report, and by what it is found.
+func (s *Store) insertReport(t *tx, r *record, receipt Receipt, state string) (int64, error) {
+	h := &r.head
+	var ended any
+	if state != "waiting" {
+		ended = s.milli()
+	}
+	result, err := t.exec(`INSERT INTO reports (uid, kind, type, report_id, digest, size, received, code, refs, repeat, conflict, state, ended)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+		r.uid, string(h.Kind), strings.Join(h.Subjects, " "), h.ReportID, r.digest[:], r.size, h.Received.UnixMilli(), h.Code, r.refText,
+		receipt.Repeat, receipt.Conflict, state, ended)
+	if err != nil {
+		return 0, err
+	}
+	id, err := result.LastInsertId()
+	if err != nil {
+		return 0, err
+	}
+	return id, r.refs.insert(t, id)
+}
+
+func (r *refs) insert(t *tx, report int64) error {
+	return r.each(func(kind, value string) error {
+		_, err := t.exec(`INSERT INTO refs (kind, value, report) VALUES (?, ?, ?) ON CONFLICT DO NOTHING`, kind, value, report)
+		return err
+	})
+}
+
+func insertDelivery(t *tx, report int64, h *Head, name string) error {
+	received := h.Received.UnixMilli()
+	_, err := t.exec(`INSERT INTO deliveries (report, kind, subject, state, attempts, due, since) VALUES (?, ?, ?, 'waiting', 0, ?, ?)`,
+		report, string(h.Kind), name, received, received)
+	return err
+}
+
+func nullable(text string) any {
+	if text == "" {
+		return nil
+	}
+	return text
+}

@@ -1,0 +1,203 @@
+//go:build inbox
+
+package inbox
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"fmt"
+	"io"
+	"os"
+	"sync"
+
+	"github.com/google/uuid"
+)
+
+// Draft is a report that arrives. What is written to it is sealed at once: up to
+// 64 KiB stay in memory, more goes to a file. It is used by one goroutine, and
+// ends with Commit or Abort.
+type Draft struct {
+	s      *Store
+	uid    string
+	key    []byte
+	sealer *sealer
+
+	plain []byte // what is not sealed yet
+	out   []byte // a sealed chunk on its way to the file
+	chunk uint32
+	file  *os.File
+	size  int64
+	grant grant
+
+	complete bool
+	ended    bool
+	err      error // of an earlier call
+}
+
+var chunks = sync.Pool{New: func() any {
+	b := make([]byte, 0, sealed)
+	return &b
+}}
+
+// NewDraft begins a report. Its error is ErrFull or ErrUnavailable, and says why
+// no report can be stored now.
+func (s *Store) NewDraft() (*Draft, error) {
+	if err := s.admit(); err != nil {
+		return nil, err
+	}
+	uid, err := uuid.NewV7()
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrUnavailable, err)
+	}
+	d := &Draft{s: s, uid: uid.String(), key: make([]byte, keySize), grant: grant{s: s}}
+	_, _ = rand.Read(d.key)
+	if d.sealer, err = newSealer(d.key, d.uid); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrUnavailable, err)
+	}
+	s.drafts.Store(d.uid, nil)
+	return d, nil
+}
+
+// Write adds to the body. Its error is ErrFull or ErrUnavailable, and ends the
+// draft.
+func (d *Draft) Write(p []byte) (int, error) {
+	if d.err != nil {
+		return 0, d.err
+	}
+	if d.complete || d.ended {
+		return 0, fmt.Errorf("%w: the draft is complete", ErrUnavailable)
+	}
+	written := 0
+	for len(p) > 0 {
+		if len(d.plain) == chunkSize {
+			if d.err = d.spill(false); d.err != nil {
+				d.Abort()
+				return written, d.err
+			}
+		}
+		if d.plain == nil {
+			d.plain = (*chunks.Get().(*[]byte))[:0]
+		}
+		n := min(len(p), chunkSize-len(d.plain))
+		d.plain = append(d.plain, p[:n]...)
+		p = p[n:]
+		written += n
+		d.size += int64(n)
+	}
+	return written, nil
+}
+
+// spill seals what is there and writes it to the file.
+func (d *Draft) spill(last bool) error {
+	if d.file == nil {
+		var err error
+		if d.file, err = d.s.files.create(d.uid); err != nil {
+			return failure(err)
+		}
+		d.out = *chunks.Get().(*[]byte)
+	}
+	d.out = d.sealer.seal(d.out[:0], d.plain, d.chunk, last)
+	if err := d.grant.use(int64(len(d.out))); err != nil {
+		return err
+	}
+	if _, err := d.file.Write(d.out); err != nil {
+		return failure(err)
+	}
+	if err := d.s.files.at(atWrite); err != nil {
+		return failure(err)
+	}
+	d.chunk++
+	d.plain = d.plain[:0]
+	return nil
+}
+
+// finish seals the last chunk of a body that is in a file.
+func (d *Draft) finish() error {
+	if d.err != nil || d.complete {
+		return d.err
+	}
+	if d.ended {
+		return fmt.Errorf("%w: the draft has ended", ErrUnavailable)
+	}
+	if d.file != nil {
+		if d.err = d.spill(true); d.err != nil {
+			return d.err
+		}
+	}
+	d.complete = true
+	return nil
+}
+
+// Size returns how many bytes have been written.
+func (d *Draft) Size() int64 { return d.size }
+
+// Open reads back what was written. Nothing can be written afterwards. The body
+// must be closed before Commit or Abort.
+func (d *Draft) Open() (Body, error) {
+	if err := d.finish(); err != nil {
+		return nil, err
+	}
+	if d.file == nil {
+		return nopCloser{bytes.NewReader(d.plain)}, nil
+	}
+	size := sealedSize(d.size)
+	return nopCloser{&unsealer{sealer: d.sealer, src: io.NewSectionReader(d.file, 0, size), left: size}}, nil
+}
+
+type nopCloser struct{ io.Reader }
+
+func (nopCloser) Close() error { return nil }
+
+// Commit stores the report. When it returns without an error, the report is on
+// disk. With an error it is not stored, except after an ErrUnavailable from the
+// disk, when it may be: a sender that sends it again is right in both cases. The
+// draft has ended in any case.
+func (d *Draft) Commit(ctx context.Context, head Head, digest [32]byte) (Receipt, error) {
+	defer d.Abort()
+	if err := d.finish(); err != nil {
+		return Receipt{}, err
+	}
+	return d.s.commit(ctx, d, head, digest)
+}
+
+// keep makes the body ready for the row: either as a file in bodies/, or sealed
+// in memory.
+func (d *Draft) keep(file *string, body *[]byte) error {
+	stored := sealedSize(d.size)
+	if d.file == nil {
+		if err := d.grant.use(stored); err != nil {
+			return err
+		}
+		*body = d.sealer.seal(make([]byte, 0, stored), d.plain, 0, true)
+		return nil
+	}
+	if err := d.s.files.keep(d.file, d.uid); err != nil {
+		_ = d.s.files.remove(d.s.files.body(d.uid))
+		return failure(err)
+	}
+	*file = d.uid
+	return nil
+}
+
+// Abort gives the draft up. It does nothing if it has ended.
+func (d *Draft) Abort() {
+	if d.ended {
+		return
+	}
+	d.ended = true
+	if d.file != nil {
+		_ = d.file.Close()
+		_ = d.s.files.remove(d.s.files.tmp(d.uid))
+	}
+	d.s.drafts.Delete(d.uid)
+	d.grant.release()
+	for _, b := range [][]byte{d.plain, d.out} {
+		if b != nil {
+			clear(b)
+			chunks.Put(&b)
+		}
+	}
+	d.plain, d.out = nil, nil
+	clear(d.key)
+}

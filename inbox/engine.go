@@ -1,0 +1,249 @@
+//go:build inbox
+
+package inbox
+
+import (
+	"context"
+	"errors"
+	"math"
+	"slices"
+	"sync"
+	"time"
+)
+
+const (
+	// What is lost between two wake-ups is found after so long: claims of others
+	// that have run out, and jumps of the clock.
+	lookAgain = 5 * time.Second
+	// How long attempts that are cut off get to say so in the record.
+	cutTime = time.Second
+	// Of an attempt, for routes that say nothing.
+	defaultTimeout = time.Minute
+)
+
+var errStopping = errors.New("delivering has stopped")
+
+// engine delivers what waits to the routes of the newest set that is attached.
+// Each route has a lane of its own.
+type engine struct {
+	s *Store
+
+	attempts context.Context // of all of them
+	cut      context.CancelCauseFunc
+	stop     chan struct{} // closed when no attempt may begin any more
+	looks    chan struct{} // has watch look now
+	running  sync.WaitGroup
+
+	mu      sync.Mutex
+	stopped bool
+	began   time.Time // there is somebody to deliver to, and the clock goes on
+	clock   clockSeen
+	sets    []*set // attached, the newest last
+	set     *set   // the newest, nil if there is none
+	lanes   map[string]*lane
+	queues  map[subject]*queue
+	busy    map[int64]struct{} // deliveries that are claimed here
+	paused  map[string]Pause   // by people
+}
+
+// set is the routes of one config.
+type set struct {
+	routes Routes
+	byName map[string]Route
+}
+
+// queue is the deliveries of a subject that wait.
+type queue struct {
+	subject
+	lane *lane // nil without a route
+	// due is when the first of them may be, never if none waits.
+	due   int64
+	woken int // so often: what a claim found out may be old
+}
+
+const never int64 = math.MaxInt64
+
+// startEngine begins to look after what waits. Attempts begin when routes are
+// attached.
+func (s *Store) startEngine(ctx context.Context) error {
+	e := &engine{
+		s: s, stop: make(chan struct{}), looks: make(chan struct{}, 1),
+		lanes: make(map[string]*lane), queues: make(map[subject]*queue), busy: make(map[int64]struct{}),
+	}
+	var err error
+	if e.paused, err = s.readPauses(ctx); err != nil {
+		return err
+	}
+	e.clock = clockSeen{wall: s.now(), steady: time.Now()}
+	e.attempts, e.cut = context.WithCancelCause(context.Background())
+	s.engine, s.stored, s.stop = e, e.stored, s.stopEngine
+	e.running.Go(e.watch)
+	return nil
+}
+
+// Attach has the routes deliver from now on, until detach is called. The set
+// that was attached last delivers; attempts under way end with the set they
+// began with. Without a set, reports wait. Detach does not wait for anything.
+func (s *Store) Attach(routes Routes) (detach func()) {
+	e := s.engine
+	st := &set{routes: routes, byName: make(map[string]Route)}
+	for _, r := range routes.List() {
+		r.Concurrency = max(r.Concurrency, 1)
+		if r.Timeout <= 0 {
+			r.Timeout = defaultTimeout
+		}
+		st.byName[r.Name] = r
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.sets = append(e.sets, st)
+	e.use(st)
+	return sync.OnceFunc(func() {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		e.sets = slices.DeleteFunc(e.sets, func(other *set) bool { return other == st })
+		if e.set != st {
+			return
+		}
+		if len(e.sets) == 0 {
+			e.use(nil)
+			return
+		}
+		e.use(e.sets[len(e.sets)-1])
+	})
+}
+
+// use has st deliver. A route that was failing is probed at once: the new config
+// may have mended it. e.mu is held.
+func (e *engine) use(st *set) {
+	if e.stopped {
+		return
+	}
+	now := e.s.now()
+	if e.set == nil {
+		e.began = now
+	}
+	e.set = st
+	for name, l := range e.lanes {
+		if st == nil || st.byName[name].Name == "" {
+			l.set = nil
+			l.kick()
+		}
+	}
+	if st != nil {
+		for name, route := range st.byName {
+			l := e.lanes[name]
+			if l == nil {
+				l = newLane(e, name)
+				e.lanes[name] = l
+				e.running.Go(l.run)
+			}
+			l.set, l.route = st, route
+			l.health.again(now)
+		}
+	}
+	for _, q := range e.queues {
+		q.lane = e.laneOf(q.subject)
+		q.wake()
+	}
+	e.look()
+}
+
+// laneOf returns the lane of a subject, nil if it has no route. e.mu is held.
+func (e *engine) laneOf(sub subject) *lane {
+	return e.lanes[e.set.route(sub)]
+}
+
+// route returns the name of the route of a subject, empty if it has none.
+func (st *set) route(sub subject) string {
+	if st == nil {
+		return ""
+	}
+	name := st.routes.Route(sub.kind, sub.name)
+	if st.byName[name].Name == "" {
+		return ""
+	}
+	return name
+}
+
+// routeOf returns the name of the route that a subject has now, empty if it has
+// none.
+func (s *Store) routeOf(kind Kind, name string) string {
+	e := s.engine
+	if e == nil {
+		return ""
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.set.route(subject{kind, name})
+}
+
+// stored says that deliveries of these subjects may be due. It never waits.
+func (e *engine) stored(kind Kind, names []string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, name := range names {
+		e.wake(subject{kind, name})
+	}
+}
+
+// wake says that deliveries of a subject may be due. e.mu is held.
+func (e *engine) wake(sub subject) {
+	q := e.queues[sub]
+	if q == nil {
+		q = &queue{subject: sub, lane: e.laneOf(sub)}
+		e.queues[sub] = q
+	}
+	q.wake()
+}
+
+func (q *queue) wake() {
+	q.due = 0
+	q.woken++
+	if q.lane != nil {
+		q.lane.kick()
+	}
+}
+
+// StopDelivering begins no attempt any more, and waits for those under way. When
+// ctx ends, it cuts them off.
+func (s *Store) StopDelivering(ctx context.Context) {
+	e := s.engine
+	if e == nil {
+		return
+	}
+	e.mu.Lock()
+	if !e.stopped {
+		e.stopped = true
+		close(e.stop)
+	}
+	e.mu.Unlock()
+	defer e.cut(errStopping)
+
+	ended := make(chan struct{})
+	go func() {
+		e.running.Wait()
+		close(ended)
+	}()
+	select {
+	case <-ended:
+		return
+	case <-ctx.Done():
+	}
+	e.cut(errStopping)
+	timer := time.NewTimer(cutTime)
+	defer timer.Stop()
+	select {
+	case <-ended:
+	case <-timer.C:
+		s.log.Warn("attempts to deliver reports do not end: they will be made again")
+	}
+}
+
+// stopEngine is StopDelivering without waiting for attempts to end by
+// themselves.
+func (s *Store) stopEngine() {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	s.StopDelivering(ctx)
+}

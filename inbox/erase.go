@@ -1,0 +1,241 @@
+//go:build inbox
+
+package inbox
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"slices"
+	"strings"
+	"time"
+)
+
+// By what reports can be erased.
+const (
+	EraseConsent = "consent"
+	EraseLink    = "link"
+	EraseReport  = "report" // Klavi's id of it, or its uid here
+)
+
+// EraseReceipt says what was erased.
+type EraseReceipt struct {
+	Kind  string
+	Value string
+	At    time.Time
+	// Reports are those that it was about, the oldest first.
+	Reports []ErasedReport
+	// Copies are files with earlier copies of the database, from when it was
+	// damaged. They may still hold what was erased, until they are removed:
+	// after KeepDead, or by hand.
+	Copies []string
+}
+
+// ErasedReport is a report that was erased.
+type ErasedReport struct {
+	UID      string
+	ReportID string
+	// State is what it was in before.
+	State string
+	// Destroyed: its body was still there. Otherwise only the record was, which
+	// holds nothing personal, and stays.
+	Destroyed bool
+}
+
+// Erase destroys the bodies of all reports of a consent, of a link or under an
+// id, with their keys. What still arrives for it is not kept. Who did it and why
+// is written down. The events of EraseOn are left alone: somebody waits for them.
+func (s *Store) Erase(ctx context.Context, kind, value, who, why string) (EraseReceipt, error) {
+	receipt := EraseReceipt{Kind: kind, Value: value, At: s.now()}
+	switch kind {
+	case EraseConsent, EraseLink, EraseReport:
+	default:
+		return receipt, fmt.Errorf("inbox: %q cannot be erased: it is %s, %s or %s", kind, EraseConsent, EraseLink, EraseReport)
+	}
+	if value == "" {
+		return receipt, fmt.Errorf("inbox: which %s is to be erased?", kind)
+	}
+	err := s.write(ctx, func(t *tx) (err error) {
+		receipt.Reports, err = s.erase(t, kind, value, who, why)
+		return err
+	})
+	if err != nil {
+		return receipt, err
+	}
+	// The log of the database still has what the rows held.
+	s.tidy(ctx)
+	receipt.Copies, err = s.files.copies()
+	return receipt, err
+}
+
+// erase does it in a transaction.
+func (s *Store) erase(t *tx, kind, value, who, why string) ([]ErasedReport, error) {
+	type row struct {
+		id int64
+		ErasedReport
+	}
+	query := `SELECT r.id, r.uid, r.report_id, r.state, r.kind, r.type FROM refs f JOIN reports r ON r.id = f.report WHERE f.kind = ?1 AND f.value = ?2 ORDER BY r.id`
+	if kind == EraseReport {
+		query = `SELECT id, uid, report_id, state, kind, type FROM reports WHERE ?1 = 'report' AND (report_id = ?2 OR uid = ?2) ORDER BY id`
+	}
+	rows, err := t.rows(query, kind, value)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var found []row
+	for rows.Next() {
+		var r row
+		var of, types string
+		if err := rows.Scan(&r.id, &r.UID, &r.ReportID, &r.State, &of, &types); err != nil {
+			return nil, err
+		}
+		if Kind(of) == KindEvent && s.erasesOnAny(strings.Fields(types)) {
+			continue
+		}
+		found = append(found, r)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	_ = rows.Close()
+
+	values := []string{value}
+	reports := make([]ErasedReport, 0, len(found))
+	for _, r := range found {
+		if r.Destroyed, err = s.destroy(t, r.id); err != nil {
+			return nil, err
+		}
+		reports = append(reports, r.ErasedReport)
+		if kind == EraseReport && !slices.Contains(values, r.ReportID) {
+			values = append(values, r.ReportID)
+		}
+		if err := s.audit(t, who, "erase", r.UID, why); err != nil {
+			return nil, err
+		}
+	}
+	for _, v := range values {
+		_, err := t.exec(`INSERT INTO erased (kind, value, at) VALUES (?, ?, ?) ON CONFLICT DO NOTHING`, kind, v, s.milli())
+		if err != nil {
+			return nil, err
+		}
+	}
+	t.then(func() { s.erased.Add(int64(len(values))) })
+	return reports, s.audit(t, who, "erase "+kind+" "+value, "", why)
+}
+
+// destroy ends a report that still has its body.
+func (s *Store) destroy(t *tx, id int64) (bool, error) {
+	var one int
+	err := t.get([]any{&one}, `SELECT 1 FROM bodies WHERE report = ?`, id)
+	if errors.Is(err, sql.ErrNoRows) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	_, err = t.exec(`UPDATE deliveries SET state = 'dropped', reason = 'erased' WHERE report = ? AND state IN ('waiting', 'dead')`, id)
+	if err != nil {
+		return false, err
+	}
+	return true, s.end(t, id, "erased")
+}
+
+func (s *Store) audit(t *tx, who, what, uid, why string) error {
+	_, err := t.exec(`INSERT INTO audit (at, who, what, uid, why) VALUES (?, ?, ?, ?, ?)`, s.milli(), who, what, uid, why)
+	return err
+}
+
+// isErased says whether a report is about something that was erased. An array of
+// events is if all of them are: it can tell of others besides.
+func (s *Store) isErased(t *tx, h *Head) (bool, error) {
+	if s.erased.Load() == 0 || s.erasesOn(h) {
+		return false, nil
+	}
+	if found, err := countErased(t, EraseReport, []string{h.ReportID}); err != nil || found > 0 {
+		return found > 0, err
+	}
+	for _, list := range []struct {
+		kind   string
+		values []string
+	}{{EraseConsent, h.ConsentIDs}, {EraseLink, h.LinkIDs}} {
+		values := slices.Compact(slices.Sorted(slices.Values(list.values)))
+		found, err := countErased(t, list.kind, values)
+		if err != nil {
+			return false, err
+		}
+		if found == len(values) && found > 0 || found > 0 && h.Kind != KindEvent {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
+func countErased(t *tx, kind string, values []string) (int, error) {
+	count := 0
+	for _, value := range values {
+		var n int
+		if err := t.get([]any{&n}, `SELECT count(*) FROM erased WHERE kind = ? AND value = ?`, kind, value); err != nil {
+			return 0, err
+		}
+		count += n
+	}
+	return count, nil
+}
+
+// erasesOn says whether a report is an event upon which something is erased.
+func (s *Store) erasesOn(h *Head) bool {
+	return h.Kind == KindEvent && s.erasesOnAny(h.Subjects)
+}
+
+func (s *Store) erasesOnAny(events []string) bool {
+	on := s.settings().EraseOn
+	return slices.ContainsFunc(events, func(name string) bool { return slices.Contains(on, name) })
+}
+
+// eraseOn erases what an event asks to be erased: its consents, or its links if
+// it names no consent.
+func (s *Store) eraseOn(t *tx, h *Head) error {
+	if !s.erasesOn(h) {
+		return nil
+	}
+	on := s.settings().EraseOn
+	for _, name := range h.Subjects {
+		if !slices.Contains(on, name) {
+			continue
+		}
+		kind, values := EraseConsent, h.ConsentIDs
+		if h.EventConsents != nil {
+			values = h.EventConsents[name]
+		} else if len(values) == 0 {
+			kind, values = EraseLink, h.LinkIDs
+		}
+		for _, value := range slices.Compact(slices.Sorted(slices.Values(values))) {
+			if value == "" {
+				continue
+			}
+			if _, err := s.erase(t, kind, value, "klavi", name); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// copies are the databases that were set aside.
+func (f *files) copies() ([]string, error) {
+	entries, err := os.ReadDir(f.path(damagedName))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	var names []string
+	for _, entry := range entries {
+		if strings.HasPrefix(entry.Name(), dbName) {
+			names = append(names, f.path(damagedName, entry.Name()))
+		}
+	}
+	return names, err
+}

@@ -1,0 +1,115 @@
+//go:build inbox
+
+package inbox
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+)
+
+// The names in the directory of a store.
+const (
+	dbName      = "inbox.db"
+	bodiesName  = "bodies"
+	tmpName     = "tmp"
+	damagedName = "damaged"
+)
+
+// The places where tests make something fail.
+const (
+	atWrite     = "a body is written"
+	atWritten   = "a body is complete"
+	atSynced    = "a body is synced"
+	atRenamed   = "a body is in its place"
+	atFolder    = "the folder is synced"
+	atCommit    = "a transaction begins"
+	atCommitted = "a transaction is on disk"
+)
+
+// files are the bodies that do not stand in the database.
+type files struct {
+	dir string
+	// fault, in tests, makes an operation fail, or the process end.
+	fault func(point string) error
+}
+
+func (f *files) path(name ...string) string {
+	return filepath.Join(append([]string{f.dir}, name...)...)
+}
+
+func (f *files) body(name string) string { return f.path(bodiesName, name) }
+func (f *files) tmp(uid string) string   { return f.path(tmpName, uid) }
+
+func (f *files) at(point string) error {
+	if f.fault == nil {
+		return nil
+	}
+	return f.fault(point)
+}
+
+func (f *files) makeFolders() error {
+	for _, name := range []string{bodiesName, tmpName} {
+		err := os.Mkdir(f.path(name), 0o700)
+		if errors.Is(err, fs.ErrExist) {
+			_, err = f.list(name)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return syncDir(f.dir)
+}
+
+// create begins the file of a body.
+func (f *files) create(uid string) (*os.File, error) {
+	return os.OpenFile(f.tmp(uid), os.O_CREATE|os.O_EXCL|os.O_RDWR, 0o600)
+}
+
+// keep makes a file that is complete one of the bodies. It is not durable
+// before syncBodies has returned. An error of Sync is final: the kernel forgets
+// what it could not write, and says so only once.
+func (f *files) keep(file *os.File, uid string) error {
+	if err := f.at(atWritten); err != nil {
+		return err
+	}
+	if err := file.Sync(); err != nil {
+		return err
+	}
+	if err := f.at(atSynced); err != nil {
+		return err
+	}
+	if err := os.Rename(f.tmp(uid), f.body(uid)); err != nil {
+		return err
+	}
+	return f.at(atRenamed)
+}
+
+// remove removes a file of the store; that it is gone already is no error.
+func (f *files) remove(path string) error {
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+func (f *files) syncBodies() error {
+	if err := f.at(atFolder); err != nil {
+		return err
+	}
+	return syncDir(f.path(bodiesName))
+}
+
+func syncDir(path string) error {
+	dir, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	if err := dir.Sync(); err != nil {
+		return fmt.Errorf("sync %s: %w", path, err)
+	}
+	return nil
+}

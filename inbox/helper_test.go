@@ -1,0 +1,242 @@
+//go:build inbox
+
+package inbox
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+)
+
+// The test binary is its own second process: with this in the environment, it
+// stores reports until it is killed.
+const helperEnv = "INBOX_TEST_HELPER"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(helperEnv) != "" {
+		if err := helper(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+	goleak.VerifyTestMain(m)
+}
+
+// bodyOf is the body that belongs to an id.
+func bodyOf(id string) []byte {
+	random := rand.NewChaCha8(sha256.Sum256([]byte(id)))
+	sizes := []int{10, 3000, 20_000, chunkSize, chunkSize + 1, 200_000}
+	body := make([]byte, sizes[random.Uint64()%uint64(len(sizes))])
+	_, _ = random.Read(body)
+	return body
+}
+
+// helper stores reports, and writes the id of each that is acknowledged to its
+// output. HELPER_POINT is where it kills itself, when it comes there for the
+// HELPER_COUNTth time.
+func helper() error {
+	o := Options{Dir: os.Getenv(helperEnv), EncryptionKey: testKey, Node: "helper", Logger: slog.New(slog.NewTextHandler(os.Stderr, nil))}
+	s, err := Open(context.Background(), o)
+	if err != nil {
+		return err
+	}
+	fmt.Println("open")
+	if point := os.Getenv("HELPER_POINT"); point != "" {
+		count, err := strconv.ParseInt(os.Getenv("HELPER_COUNT"), 10, 64)
+		if err != nil {
+			return err
+		}
+		var n atomic.Int64
+		s.files.fault = func(at string) error {
+			if at == point && n.Add(1) == count {
+				_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
+				select {}
+			}
+			return nil
+		}
+	}
+	prefix := os.Getenv("HELPER_PREFIX")
+	handles := os.Getenv("HELPER_HANDLES") != ""
+	var done atomic.Bool
+	var count atomic.Int64
+	var wg sync.WaitGroup
+	for sender := range 4 {
+		wg.Go(func() {
+			for i := 0; !done.Load(); i++ {
+				id := fmt.Sprintf("%s-%d-%d", prefix, sender, i)
+				_, err := put(s, testHead(id), bodyOf(id))
+				if err != nil {
+					fmt.Fprintln(os.Stderr, err)
+					time.Sleep(time.Millisecond)
+				} else {
+					fmt.Println("stored", id)
+				}
+				if handles && limitHandles(count.Add(1)) {
+					done.Store(true)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	return s.Close()
+}
+
+// limitHandles takes the file handles away for a while, and says when it is
+// enough.
+func limitHandles(n int64) bool {
+	switch n {
+	case 30:
+		_ = syscall.Setrlimit(syscall.RLIMIT_NOFILE, &syscall.Rlimit{Cur: 5, Max: 1 << 10})
+	case 90:
+		_ = syscall.Setrlimit(syscall.RLIMIT_NOFILE, &syscall.Rlimit{Cur: 1 << 10, Max: 1 << 10})
+		fmt.Fprintln(os.Stderr, "handles are back")
+	case 150:
+		return true
+	}
+	return false
+}
+
+// process is a helper that runs.
+type process struct {
+	cmd    *exec.Cmd
+	stderr logBuffer
+	stored chan string
+	opened chan struct{}
+}
+
+// startHelper has another process store reports in dir.
+func startHelper(t testing.TB, dir string, env ...string) *process {
+	t.Helper()
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return startProcess(t, exe, dir, nil, env...)
+}
+
+func startProcess(t testing.TB, exe, dir string, attr *syscall.SysProcAttr, env ...string) *process {
+	t.Helper()
+	p := &process{stored: make(chan string, 200_000), opened: make(chan struct{})}
+	p.cmd = exec.Command(exe)
+	p.cmd.Env = append(append(os.Environ(), helperEnv+"="+dir), env...)
+	p.cmd.Stderr = &p.stderr
+	p.cmd.SysProcAttr = attr
+	out, err := p.cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		defer close(p.stored)
+		lines := bufio.NewScanner(out)
+		for lines.Scan() {
+			if id, found := strings.CutPrefix(lines.Text(), "stored "); found {
+				p.stored <- id
+			} else {
+				close(p.opened)
+			}
+		}
+	}()
+	return p
+}
+
+// kill ends the process, after it has stored n reports or ended by itself, and
+// returns the ids of all that it has stored.
+func (p *process) kill(n int) []string {
+	var ids []string
+	for len(ids) < n {
+		id, more := <-p.stored
+		if !more {
+			break
+		}
+		ids = append(ids, id)
+	}
+	_ = p.cmd.Process.Kill()
+	for id := range p.stored {
+		ids = append(ids, id)
+	}
+	_ = p.cmd.Wait()
+	return ids
+}
+
+// checkKept makes sure that all of these reports are in the store, as they were,
+// and that nothing else is wrong with it.
+func checkKept(t testing.TB, s *Store, ids []string) {
+	t.Helper()
+	got := make(map[string]bool)
+	for _, id := range reportIDs(t, s) {
+		d, err := s.load(context.Background(), id)
+		if err != nil {
+			t.Errorf("report %d: %v", id, err)
+			continue
+		}
+		body, err := d.Body()
+		if err != nil {
+			t.Errorf("%s: %v", d.Head.ReportID, err)
+			continue
+		}
+		hash := sha256.New()
+		_, err = io.Copy(hash, body)
+		_ = body.Close()
+		want := sha256.Sum256(bodyOf(d.Head.ReportID))
+		if err != nil || !bytes.Equal(hash.Sum(nil), want[:]) || d.Digest != want {
+			t.Errorf("%s: got %s and %v, want the body that was stored", d.Head.ReportID, hex.EncodeToString(hash.Sum(nil)), err)
+		}
+		got[d.Head.ReportID] = true
+	}
+	for _, id := range ids {
+		if !got[id] {
+			t.Errorf("%s was acknowledged and is missing", id)
+		}
+	}
+	st, err := s.Stats(context.Background())
+	if err != nil || st.Waiting != int64(len(got)) || st.Damaged != 0 {
+		t.Errorf("got %+v and %v, want %d waiting and none damaged", st, err, len(got))
+	}
+	onDisk, err := s.files.list(bodiesName)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var inRows int
+	_ = s.write(context.Background(), func(t *tx) error {
+		return t.get([]any{&inRows}, `SELECT count(*) FROM bodies WHERE file IS NOT NULL`)
+	})
+	if len(onDisk) != inRows {
+		t.Errorf("got %d files for %d rows", len(onDisk), inRows)
+	}
+	if left, err := s.files.list(tmpName); err != nil || len(left) > 0 {
+		t.Errorf("got %d drafts left over and %v, want none", len(left), err)
+	}
+}
+
+// eventually waits until something is true.
+func eventually(t testing.TB, what string, fn func() bool) {
+	t.Helper()
+	for range 2000 {
+		if fn() {
+			return
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+	t.Fatalf("it did not come about that %s", what)
+}

@@ -1,0 +1,132 @@
+//go:build inbox
+
+package inbox
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"strings"
+)
+
+// load reads what a delivery of a report needs, all but subject and attempt. Its
+// error is ErrDamaged where the report cannot be read and never will be: then it
+// is to be set aside. It is sql.ErrNoRows if the report has no body any more.
+func (s *Store) load(ctx context.Context, id int64) (*Delivery, error) {
+	var (
+		d               Delivery
+		key, head, body []byte
+		file            sql.NullString
+		stored          int64
+	)
+	err := s.read(ctx, func(db *sql.DB) error {
+		return db.QueryRowContext(ctx, `SELECT r.uid, r.repeat, r.conflict, b.key, b.head, b.file, b.stored, b.body
+			FROM reports r JOIN bodies b ON b.report = r.id WHERE r.id = ?`, id).
+			Scan(&d.UID, &d.Repeat, &d.Conflict, &key, &head, &file, &stored, &body)
+	})
+	if err != nil {
+		return nil, err
+	}
+	sl, text, err := s.keys.open(d.UID, key, head)
+	if err != nil {
+		return nil, err
+	}
+	var sh sealedHead
+	if err := json.Unmarshal(text, &sh); err != nil {
+		return nil, fmt.Errorf("%w: its head cannot be read", ErrDamaged)
+	}
+	d.Head, d.Size, d.Digest = sh.Head, sh.Size, sh.Digest
+	if stored != sealedSize(d.Size) || !file.Valid && int64(len(body)) != stored {
+		return nil, fmt.Errorf("%w: the body is not as long as it was", ErrDamaged)
+	}
+	d.Body = s.bodyOpener(sl, file, stored, body)
+	return &d, nil
+}
+
+// open opens the key and the head of a body.
+func (k *keyring) open(uid string, wrapped, head []byte) (*sealer, []byte, error) {
+	key, err := k.unwrap(wrapped, uid)
+	if err != nil {
+		return nil, nil, err
+	}
+	sl, err := newSealer(key, uid)
+	if err != nil {
+		return nil, nil, err
+	}
+	text, err := sl.openHead(head)
+	return sl, text, err
+}
+
+// openBody opens the file of a body. Only a file that is missing from a folder
+// that is there is damage; all else may pass.
+func (f *files) openBody(name string) (*os.File, error) {
+	file, err := os.Open(f.body(name))
+	if !errors.Is(err, fs.ErrNotExist) {
+		return file, failure(err)
+	}
+	if _, err := os.Stat(f.path(bodiesName)); err != nil {
+		return nil, failure(err)
+	}
+	return nil, fmt.Errorf("%w: its file is missing", ErrDamaged)
+}
+
+// fileBody is a body in a file.
+type fileBody struct {
+	io.Reader
+	file *os.File
+}
+
+func (b *fileBody) Close() error {
+	if err := b.file.Close(); err != nil && !errors.Is(err, fs.ErrClosed) {
+		return err
+	}
+	return nil
+}
+
+// end writes down that a report has ended: delivered, dropped, erased or dead.
+// Unless it is dead, its body and its key go.
+func (s *Store) end(t *tx, id int64, state string) error {
+	if _, err := t.exec(`UPDATE reports SET state = ?, ended = ? WHERE id = ?`, state, s.milli(), id); err != nil {
+		return err
+	}
+	if state == "dead" {
+		return nil
+	}
+	return s.discard(t, id)
+}
+
+// discard removes the body and the key of a report, if they are still there.
+func (s *Store) discard(t *tx, id int64) error {
+	var (
+		stored      int64
+		file        sql.NullString
+		kind, types string
+	)
+	err := t.get([]any{&stored, &file, &kind, &types},
+		`SELECT b.stored, b.file, r.kind, r.type FROM bodies b JOIN reports r ON r.id = b.report WHERE b.report = ?`, id)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if _, err := t.exec(`DELETE FROM bodies WHERE report = ?`, id); err != nil {
+		return err
+	}
+	t.then(func() {
+		s.room.hold(Kind(kind), strings.Fields(types), -stored)
+		if !file.Valid {
+			return
+		}
+		err := errors.Join(s.files.remove(s.files.body(file.String)), s.files.remove(s.files.path(damagedName, file.String)))
+		if err != nil {
+			s.log.Warn("the body of a report that has ended could not be removed; the next start will", "file", file.String, "error", err)
+		}
+	})
+	return nil
+}

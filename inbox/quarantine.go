@@ -1,0 +1,215 @@
+//go:build inbox
+
+package inbox
+
+import (
+	"bytes"
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// maxQuarantined is how many bytes may be quarantined.
+const maxQuarantined = 256 << 20
+
+// Quarantined is a body whose signature fitted no key when it came.
+type Quarantined struct {
+	Signature string
+	Received  time.Time
+	// Meta is what was given to Quarantine.
+	Meta   []byte
+	Size   int64
+	Digest [32]byte
+
+	// Body opens the body at its first byte.
+	Body func() (Body, error)
+}
+
+// quarantineHead is what is sealed beside a body that is quarantined.
+type quarantineHead struct {
+	Meta   []byte
+	Size   int64
+	Digest [32]byte
+}
+
+// Quarantine stores the draft as a body that a coming key may verify: Release
+// turns it into a report. What is there already is not stored again. It is
+// ErrFull if 256 MiB are there; after a day, they go. The draft has ended in any
+// case.
+func (d *Draft) Quarantine(ctx context.Context, signature string, received time.Time, meta []byte, digest [32]byte) error {
+	defer d.Abort()
+	s := d.s
+	if err := d.finish(); err != nil {
+		return err
+	}
+	text, err := json.Marshal(quarantineHead{meta, d.size, digest})
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrUnavailable, err)
+	}
+	head, key, stored := d.sealer.sealHead(text), s.keys.wrap(d.key, d.uid), sealedSize(d.size)
+	if s.quarantined.Load()+stored > maxQuarantined {
+		return fmt.Errorf("%w: %d bytes are quarantined", ErrFull, maxQuarantined)
+	}
+	var file string
+	var body []byte
+	if err := d.keep(&file, &body); err != nil {
+		return err
+	}
+	added := false
+	// The same signature is the same body: it is over all of it.
+	err = s.submit(ctx, &op{intake: true, files: file != "", fn: func(t *tx) error {
+		result, err := t.exec(`INSERT INTO quarantine (uid, received, signature, key, head, file, size, stored, body)
+			SELECT ?, ?, ?3, ?, ?, ?, ?, ?, ? WHERE NOT EXISTS (SELECT 1 FROM quarantine WHERE signature = ?3)`,
+			d.uid, received.UnixMilli(), []byte(signature), key, head, nullable(file), d.size, stored, body)
+		if err != nil {
+			return err
+		}
+		n, err := result.RowsAffected()
+		added = n > 0
+		t.then(func() {
+			if added {
+				s.quarantined.Add(stored)
+			}
+		})
+		return err
+	}})
+	if file != "" && !errors.As(err, new(uncertainError)) && (err != nil || !added) {
+		_ = s.files.remove(s.files.body(file))
+	}
+	return failure(err)
+}
+
+// Release goes through what is quarantined, the oldest first. For each, check
+// returns the head of the report that it is now, or nil if it still is none. It
+// returns how many became reports.
+func (s *Store) Release(ctx context.Context, check func(*Quarantined) (*Head, error)) (int, error) {
+	var ids []int64
+	err := s.read(ctx, func(db *sql.DB) error {
+		rows, err := db.QueryContext(ctx, `SELECT id FROM quarantine ORDER BY id`)
+		if err != nil {
+			return err
+		}
+		defer rows.Close()
+		for rows.Next() {
+			var id int64
+			if err := rows.Scan(&id); err != nil {
+				return err
+			}
+			ids = append(ids, id)
+		}
+		return rows.Err()
+	})
+	if err != nil {
+		return 0, err
+	}
+	released := 0
+	for _, id := range ids {
+		done, err := s.releaseOne(ctx, id, check)
+		if errors.Is(err, ErrDamaged) {
+			s.log.Error("a quarantined body is damaged", "error", err)
+			continue
+		}
+		if err != nil {
+			return released, err
+		}
+		if done {
+			released++
+		}
+	}
+	return released, nil
+}
+
+func (s *Store) releaseOne(ctx context.Context, id int64, check func(*Quarantined) (*Head, error)) (bool, error) {
+	var (
+		uid                              string
+		received, stored                 int64
+		signature, wrapped, sealed, body []byte
+		file                             sql.NullString
+	)
+	err := s.read(ctx, func(db *sql.DB) error {
+		return db.QueryRowContext(ctx, `SELECT uid, received, signature, key, head, file, stored, body FROM quarantine WHERE id = ?`, id).
+			Scan(&uid, &received, &signature, &wrapped, &sealed, &file, &stored, &body)
+	})
+	if errors.Is(err, sql.ErrNoRows) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	sl, text, err := s.keys.open(uid, wrapped, sealed)
+	if err != nil {
+		return false, fmt.Errorf("%s: %w", uid, err)
+	}
+	var qh quarantineHead
+	if err := json.Unmarshal(text, &qh); err != nil || stored != sealedSize(qh.Size) {
+		return false, fmt.Errorf("%s: %w", uid, ErrDamaged)
+	}
+	head, err := check(&Quarantined{
+		Signature: string(signature), Received: time.UnixMilli(received), Meta: qh.Meta, Size: qh.Size, Digest: qh.Digest,
+		Body: s.bodyOpener(sl, file, stored, body),
+	})
+	if head == nil || err != nil {
+		return false, err
+	}
+	r, err := s.newRecord(uid, sl, wrapped, *head, qh.Digest, qh.Size)
+	if err != nil {
+		return false, err
+	}
+	r.file, r.body = file.String, body
+	var receipt Receipt
+	err = s.write(ctx, func(t *tx) error {
+		if _, err := t.exec(`DELETE FROM quarantine WHERE id = ?`, id); err != nil {
+			return err
+		}
+		var err error
+		receipt, err = s.store(t, r)
+		t.then(func() { s.quarantined.Add(-stored) })
+		return err
+	})
+	if err == nil && file.Valid && (receipt.Duplicate || receipt.Erased) {
+		err = s.files.remove(s.files.body(file.String))
+	}
+	return err == nil, err
+}
+
+// dropQuarantined removes what was quarantined before a time.
+func (s *Store) dropQuarantined(t *tx, before int64) (int, error) {
+	ids, err := t.ids(`SELECT id FROM quarantine WHERE received < ? LIMIT ?`, before, retainBatch)
+	for _, id := range ids {
+		var file sql.NullString
+		var stored int64
+		if err := t.get([]any{&file, &stored}, `SELECT file, stored FROM quarantine WHERE id = ?`, id); err != nil {
+			return 0, err
+		}
+		if _, err := t.exec(`DELETE FROM quarantine WHERE id = ?`, id); err != nil {
+			return 0, err
+		}
+		t.then(func() {
+			s.quarantined.Add(-stored)
+			if file.Valid {
+				_ = s.files.remove(s.files.body(file.String))
+			}
+		})
+	}
+	return len(ids), err
+}
+
+// bodyOpener opens a sealed body, in a row or in a file.
+func (s *Store) bodyOpener(sl *sealer, file sql.NullString, stored int64, body []byte) func() (Body, error) {
+	return func() (Body, error) {
+		u := &unsealer{sealer: sl, left: stored}
+		if !file.Valid {
+			u.src = bytes.NewReader(body)
+			return nopCloser{u}, nil
+		}
+		f, err := s.files.openBody(file.String)
+		if err != nil {
+			return nil, err
+		}
+		u.src = f
+		return &fileBody{u, f}, nil
+	}
+}

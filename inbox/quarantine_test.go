@@ -1,0 +1,148 @@
+//go:build inbox
+
+package inbox
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"testing"
+	"time"
+)
+
+func quarantine(t testing.TB, s *Store, signature string, body []byte) error {
+	t.Helper()
+	d, err := s.NewDraft()
+	if err != nil {
+		return err
+	}
+	if _, err := d.Write(body); err != nil {
+		return err
+	}
+	return d.Quarantine(t.Context(), signature, s.now(), []byte("meta of "+signature), sha256.Sum256(body))
+}
+
+// release turns what was signed like this into reports.
+func release(t testing.TB, s *Store, signature string) int {
+	t.Helper()
+	n, err := s.Release(t.Context(), func(q *Quarantined) (*Head, error) {
+		body, err := q.Body()
+		if err != nil {
+			return nil, err
+		}
+		defer body.Close()
+		data, err := io.ReadAll(body)
+		if err != nil || int64(len(data)) != q.Size || sha256.Sum256(data) != q.Digest || string(q.Meta) != "meta of "+q.Signature {
+			t.Errorf("got %d bytes, %q and %v, want what was quarantined", len(data), q.Meta, err)
+		}
+		if q.Signature != signature {
+			return nil, nil
+		}
+		head := testHead("of " + signature)
+		head.Received = q.Received
+		return &head, nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+func TestQuarantine(t *testing.T) {
+	s, c, _ := clocked(t, Settings{})
+	bodies := map[string][]byte{"of one": randomBody(1000), "of two": randomBody(200_000)}
+	for range 5 { // as often as Klavi tries
+		for _, name := range []string{"one", "two"} {
+			if err := quarantine(t, s, name, bodies["of "+name]); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	want := Stats{Quarantined: 2, QuarantinedBytes: sealedSize(1000) + sealedSize(200_000)}
+	if st, err := s.Stats(t.Context()); err != nil || st != want {
+		t.Errorf("got %+v and %v, want %+v", st, err, want)
+	}
+	_ = s.Close()
+	o, _ := quietOptions(s.dir)
+	o.Now = c.Now
+	s = openTest(t, o)
+	if st, err := s.Stats(t.Context()); err != nil || st != want {
+		t.Errorf("got %+v and %v after another opening, want %+v", st, err, want)
+	}
+	if n := release(t, s, "none"); n != 0 {
+		t.Errorf("got %d released, want none", n)
+	}
+	for _, name := range []string{"one", "two"} {
+		if n := release(t, s, name); n != 1 {
+			t.Errorf("got %d released, want one", n)
+		}
+	}
+	checkStored(t, s, bodies)
+	if st, err := s.Stats(t.Context()); err != nil || st.Waiting != 2 || st.Quarantined != 0 || st.QuarantinedBytes != 0 {
+		t.Errorf("got %+v and %v, want two reports and nothing quarantined", st, err)
+	}
+}
+
+// What is a report already is not one once more.
+func TestReleaseOfADuplicate(t *testing.T) {
+	s, _, _ := clocked(t, Settings{})
+	body := randomBody(100_000)
+	if err := quarantine(t, s, "one", body); err != nil {
+		t.Fatal(err)
+	}
+	mustPut(t, s, headAt(s, "of one"), body)
+	if n := release(t, s, "one"); n != 1 {
+		t.Errorf("got %d released, want one", n)
+	}
+	files, err := s.files.list(bodiesName)
+	if n := len(reportIDs(t, s)); n != 1 || err != nil || len(files) != 1 {
+		t.Errorf("got %d reports, %d files and %v, want one of each", n, len(files), err)
+	}
+}
+
+func TestQuarantineIsBounded(t *testing.T) {
+	s, c, _ := clocked(t, Settings{})
+	s.quarantined.Store(maxQuarantined - 150_000)
+	if err := quarantine(t, s, "small", randomBody(100_000)); err != nil {
+		t.Error(err)
+	}
+	if err := quarantine(t, s, "large", randomBody(100_000)); !errors.Is(err, ErrFull) {
+		t.Errorf("got %v, want %v", err, ErrFull)
+	}
+	c.pass(keepQuarantined + time.Minute)
+	if err := s.Retain(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	files, err := s.files.list(bodiesName)
+	if n := countRows(t, s, `SELECT count(*) FROM quarantine`); n != 0 || err != nil || len(files) != 0 {
+		t.Errorf("got %d rows, %d files and %v after a day, want none", n, len(files), err)
+	}
+	if err := quarantine(t, s, "large", randomBody(100_000)); err != nil {
+		t.Errorf("got %v with room again, want none", err)
+	}
+}
+
+// A body that is damaged does not keep the others in quarantine.
+func TestReleaseOfADamagedBody(t *testing.T) {
+	s, _, log := clocked(t, Settings{})
+	for i := range 3 {
+		if err := quarantine(t, s, fmt.Sprint(i), randomBody(1000)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	err := s.write(t.Context(), func(tx *tx) error {
+		_, err := tx.exec(`UPDATE quarantine SET head = x'00' WHERE id = 1`)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := release(t, s, "2"); n != 1 {
+		t.Errorf("got %d released, want one", n)
+	}
+	if !bytes.Contains([]byte(log.String()), []byte("a quarantined body is damaged")) {
+		t.Errorf("got %s, want that it names the damaged one", log)
+	}
+}

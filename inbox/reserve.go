@@ -1,0 +1,93 @@
+//go:build inbox
+
+package inbox
+
+import (
+	"crypto/rand"
+	"errors"
+	"io/fs"
+	"os"
+)
+
+const (
+	reserveName = "reserve"
+	// reserveSize is enough for a checkpoint, which may make the database larger
+	// by all that is in its log, and some more.
+	reserveSize = checkpointPages*pageSize + 1<<20
+	reservePart = 16 // of a small disk
+)
+
+// The reserve is a file that takes up room on the disk, to be removed when the
+// disk is full: to write down that a report was delivered, and so to get rid of
+// it, needs room.
+
+// reserveKeeper has a reserve while reports wait for long. Most are delivered at
+// once, and the disk is not to be worn out for them.
+type reserveKeeper struct {
+	waiting, empty int // seconds
+}
+
+const (
+	makeReserveAfter = 10
+	dropReserveAfter = 60
+)
+
+func (k *reserveKeeper) tick(s *Store) {
+	if s.room.size() > 0 {
+		k.waiting, k.empty = k.waiting+1, 0
+	} else {
+		k.waiting, k.empty = 0, k.empty+1
+	}
+	switch {
+	case k.waiting >= makeReserveAfter:
+		s.makeReserve()
+	case k.empty >= dropReserveAfter:
+		k.empty = 0
+		_ = s.files.remove(s.files.path(reserveName))
+	}
+}
+
+// makeReserve makes the file if it is not there and there is room enough.
+func (s *Store) makeReserve() {
+	path := s.files.path(reserveName)
+	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) || s.lowDisk() != nil {
+		return
+	}
+	size := int64(reserveSize)
+	if _, total, ok := diskSpace(s.dir); ok {
+		size = min(size, total/reservePart)
+	}
+	data := make([]byte, size)
+	_, _ = rand.Read(data) // nothing that a file system could leave out
+	if err := writeFileSync(path, data); err != nil {
+		_ = s.files.remove(path)
+	}
+}
+
+// makeRoom makes some room on a disk that is full.
+func (s *Store) makeRoom() bool {
+	if s.w.checkpoint() == nil {
+		return true
+	}
+	if err := os.Remove(s.files.path(reserveName)); err != nil {
+		return false
+	}
+	s.log.Warn("the disk is full: the inbox uses its reserve to get rid of reports", "dir", s.dir)
+	return s.w.checkpoint() == nil
+}
+
+func writeFileSync(path string, data []byte) error {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	if _, err := f.Write(data); err != nil {
+		_ = f.Close()
+		return err
+	}
+	if err := f.Sync(); err != nil {
+		_ = f.Close()
+		return err
+	}
+	return f.Close()
+}

@@ -1,0 +1,139 @@
+//go:build inbox
+
+package inbox
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io/fs"
+	"os"
+	"strings"
+	"time"
+)
+
+const (
+	// How long a body whose signature fits no key is kept.
+	keepQuarantined = 24 * time.Hour
+	// How much is removed in one transaction.
+	retainBatch = 200
+)
+
+// Retain removes what is too old: the bodies of dead and damaged reports after
+// KeepDead, what is quarantined after a day, records after KeepRecord. The store
+// does so by itself every ten minutes.
+func (s *Store) Retain(ctx context.Context) error {
+	st, now := s.settings(), s.now()
+	for _, step := range []struct {
+		before time.Time
+		fn     func(*tx, int64) (int, error)
+	}{
+		{now.Add(-st.KeepDead), s.dropDead},
+		{now.Add(-keepQuarantined), s.dropQuarantined},
+		{now.Add(-st.KeepRecord), s.forget},
+		{now.Add(-st.KeepRecord), forgetAudit},
+	} {
+		for n := retainBatch; n == retainBatch; {
+			err := s.write(ctx, func(t *tx) (err error) {
+				n, err = step.fn(t, step.before.UnixMilli())
+				return err
+			})
+			if err != nil {
+				return err
+			}
+		}
+	}
+	return s.files.removeCopies(now.Add(-st.KeepDead))
+}
+
+// dropDead drops the reports that died, or were found damaged, before a time.
+func (s *Store) dropDead(t *tx, before int64) (int, error) {
+	ids, err := t.ids(`SELECT id FROM reports WHERE state IN ('dead', 'damaged') AND ended < ? LIMIT ?`, before, retainBatch)
+	for _, id := range ids {
+		if _, err := t.exec(`UPDATE deliveries SET state = 'dropped' WHERE report = ? AND state = 'dead'`, id); err != nil {
+			return 0, err
+		}
+		if err := s.end(t, id, "dropped"); err != nil {
+			return 0, err
+		}
+	}
+	return len(ids), err
+}
+
+// forget removes the records of reports that ended before a time.
+func (s *Store) forget(t *tx, before int64) (int, error) {
+	ids, err := t.ids(`SELECT id FROM reports WHERE state IN ('delivered', 'dropped', 'erased') AND ended < ? LIMIT ?`, before, retainBatch)
+	if err != nil {
+		return 0, err
+	}
+	for _, id := range ids {
+		var text string
+		if err := t.get([]any{&text}, `SELECT refs FROM reports WHERE id = ?`, id); err != nil {
+			return 0, err
+		}
+		var r refs
+		_ = json.Unmarshal([]byte(text), &r) // what cannot be read has no rows
+		err := r.each(func(kind, value string) error {
+			_, err := t.exec(`DELETE FROM refs WHERE kind = ? AND value = ? AND report = ?`, kind, value, id)
+			return err
+		})
+		if err != nil {
+			return 0, err
+		}
+		for _, statement := range []string{
+			`DELETE FROM attempts WHERE report = ?`,
+			`DELETE FROM deliveries WHERE report = ?`,
+			`DELETE FROM reports WHERE id = ?`,
+		} {
+			if _, err := t.exec(statement, id); err != nil {
+				return 0, err
+			}
+		}
+	}
+	return len(ids), nil
+}
+
+func forgetAudit(t *tx, before int64) (int, error) {
+	result, err := t.exec(`DELETE FROM audit WHERE id IN (SELECT id FROM audit WHERE at < ? ORDER BY id LIMIT ?)`, before, retainBatch)
+	if err != nil {
+		return 0, err
+	}
+	n, err := result.RowsAffected()
+	return int(n), err
+}
+
+// ids runs a query for numbers.
+func (t *tx) ids(query string, args ...any) ([]int64, error) {
+	rows, err := t.rows(query, args...)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var ids []int64
+	for rows.Next() {
+		var id int64
+		if err := rows.Scan(&id); err != nil {
+			return nil, err
+		}
+		ids = append(ids, id)
+	}
+	return ids, rows.Err()
+}
+
+// removeCopies removes the databases that were set aside before a time.
+func (f *files) removeCopies(before time.Time) error {
+	entries, err := os.ReadDir(f.path(damagedName))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	for _, entry := range entries {
+		if !strings.HasPrefix(entry.Name(), dbName) {
+			continue
+		}
+		info, statErr := entry.Info()
+		if statErr == nil && info.ModTime().Before(before) {
+			err = errors.Join(err, f.remove(f.path(damagedName, entry.Name())))
+		}
+	}
+	return err
+}

@@ -1,0 +1,79 @@
+//go:build inbox
+
+package inbox
+
+import (
+	"fmt"
+	"os"
+	"testing"
+	"time"
+)
+
+func TestRetention(t *testing.T) {
+	const day = 24 * time.Hour
+	s, c, _ := clocked(t, Settings{KeepDead: 30 * day, KeepRecord: 300 * day})
+	uids := make(map[string]string)
+	for _, id := range []string{"waiting", "delivered", "dead", "damaged"} {
+		uids[id] = mustPut(t, s, headAt(s, id), randomBody(100_000)).UID
+	}
+	end(t, s, uids["delivered"], "delivered")
+	end(t, s, uids["dead"], "dead")
+	if err := s.setAside(t.Context(), 4, "test"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Erase(t.Context(), EraseConsent, "other", "x", "y"); err != nil {
+		t.Fatal(err)
+	}
+	for _, step := range []struct {
+		pass                     time.Duration
+		records, bodies, audited int
+		deliveries, refs, erased int
+	}{
+		{29 * day, 4, 3, 1, 4, 12, 1},
+		{2 * day, 4, 1, 1, 4, 12, 1},
+		{268 * day, 4, 1, 1, 4, 12, 1},
+		{2 * day, 3, 1, 0, 3, 9, 1},
+		{31 * day, 1, 1, 0, 1, 3, 1}, // dropped 31 days later than the other was delivered
+	} {
+		c.pass(step.pass)
+		if err := s.Retain(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		for table, want := range map[string]int{
+			"reports": step.records, "bodies": step.bodies, "audit": step.audited,
+			"deliveries": step.deliveries, "refs": step.refs, "erased": step.erased,
+		} {
+			if got := countRows(t, s, "SELECT count(*) FROM "+table); got != want {
+				t.Errorf("got %d rows of %s after %s more, want %d", got, table, step.pass, want)
+			}
+		}
+	}
+	if state := readState(t, s, uids["waiting"]); state != "waiting" {
+		t.Errorf("got %s, want that nothing which waits is too old", state)
+	}
+	for _, path := range []string{s.files.body(uids["dead"]), s.files.path(damagedName, uids["damaged"])} {
+		if _, err := os.Stat(path); err == nil {
+			t.Errorf("got %s still there", path)
+		}
+	}
+	if held := s.room.size(); held != sealedSize(100_000) {
+		t.Errorf("got %d bytes counted, want those of one body", held)
+	}
+}
+
+// More than one transaction's worth is removed.
+func TestRetentionOfMany(t *testing.T) {
+	s, c, _ := clocked(t, Settings{})
+	for i := range retainBatch + 10 {
+		head := headAt(s, fmt.Sprint(i))
+		head.Kind = KindUnreadable
+		mustPut(t, s, head, fmt.Append(nil, i))
+	}
+	c.pass(DefaultKeepDead + time.Hour)
+	if err := s.Retain(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if n := countRows(t, s, `SELECT count(*) FROM bodies`); n != 0 {
+		t.Errorf("got %d bodies, want none", n)
+	}
+}

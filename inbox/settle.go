@@ -1,0 +1,208 @@
+//go:build inbox
+
+package inbox
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"time"
+)
+
+const (
+	// So many attempts of a delivery stay in the record, the newest: a report
+	// that is tried for days has thousands.
+	keepAttempts = 100
+	// Nothing dies of age before there was so much time to deliver it, since
+	// the process began or the clock jumped.
+	trustTime = 10 * time.Minute
+)
+
+// State is what became of a report or a delivery.
+type State string
+
+// The states.
+const (
+	Waiting   State = "waiting"
+	Delivered State = "delivered"
+	Dead      State = "dead"
+	Dropped   State = "dropped" // by a person, or kept for long enough
+	Erased    State = "erased"
+	Damaged   State = "damaged" // it cannot be read, and is set aside
+)
+
+// What an attempt changes is written as it shall be, so that writing it twice is
+// writing it once. A claim that another has taken over is left alone.
+const (
+	updateEnded = `UPDATE deliveries SET state = ?, attempts = ?, route = ?, status = ?, reason = ?, claimed_by = NULL, claimed_until = NULL
+		WHERE id = ? AND state IN ('waiting', 'dead')`
+	updateFailed = `UPDATE deliveries SET attempts = ?1, failures = ?2, retried = 1, due = ?3, route = ?4, status = ?5, reason = ?6,
+		claimed_by = NULL, claimed_until = NULL WHERE id = ?7 AND state = 'waiting' AND coalesce(claimed_by, ?8) = ?8`
+	updateCut = `UPDATE deliveries SET attempts = ?1, route = ?2, status = ?3, reason = ?4,
+		claimed_by = NULL, claimed_until = NULL WHERE id = ?5 AND state = 'waiting' AND coalesce(claimed_by, ?6) = ?6`
+	updateGone = `UPDATE deliveries SET state = ?, reason = ?, claimed_by = NULL, claimed_until = NULL WHERE report = ? AND state = 'waiting'`
+
+	insertAttempt = `INSERT INTO attempts (delivery, report, node, route, at, took, status, reason) SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8
+		WHERE NOT EXISTS (SELECT 1 FROM attempts WHERE report = ?2 AND delivery = ?1 AND at = ?5 AND route = ?4)`
+	pruneAttempts = `DELETE FROM attempts WHERE report = ?1 AND delivery = ?2 AND id < (SELECT id FROM attempts
+		WHERE report = ?1 AND delivery = ?2 ORDER BY id DESC LIMIT 1 OFFSET ?3)`
+)
+
+// settle writes what became of an attempt.
+func (e *engine) settle(j *job, r *result) error {
+	s := e.s
+	ctx := context.WithoutCancel(e.attempts)
+	if r.gone || r.damage != nil {
+		return e.settleGone(ctx, j, r)
+	}
+	o, state, now := r.outcome, Waiting, s.now()
+	switch {
+	case o.Accepted:
+		state = Delivered
+	case o.Dead || !r.cut && e.expired(j.since, now):
+		state = Dead
+	}
+	due := now
+	if !r.cut {
+		due = now.Add(retryIn(o, j.failures+1, s.settings().RetryMaxInterval))
+	}
+	if state == Waiting {
+		j.due = due.UnixMilli()
+	}
+	err := s.write(ctx, func(t *tx) error {
+		for _, id := range j.deliveries {
+			if err := e.settleDelivery(t, j, r, id, state); err != nil {
+				return err
+			}
+		}
+		if err := e.insertAttempt(t, j, r); err != nil || state == Waiting {
+			return err
+		}
+		return s.endReport(t, j.report)
+	})
+	if err != nil {
+		return err
+	}
+	s.observer.attempt(j.route.Name, o, r.took)
+	if state == Dead {
+		s.observer.dead(j.route.Name, len(j.deliveries))
+		s.log.Error("a report is dead: it is kept, but not delivered any more", "uid", j.uid, "route", j.route.Name,
+			"attempts", j.attempts+1, "status", o.Status, "reason", o.Reason)
+	}
+	return nil
+}
+
+func (e *engine) settleDelivery(t *tx, j *job, r *result, id int64, state State) error {
+	o, node := r.outcome, e.s.node
+	var err error
+	switch {
+	case state != Waiting:
+		_, err = t.exec(updateEnded, string(state), j.attempts+1, j.route.Name, o.Status, o.Reason, id)
+	case r.cut:
+		_, err = t.exec(updateCut, j.attempts+1, j.route.Name, o.Status, o.Reason, id, node)
+	default:
+		_, err = t.exec(updateFailed, j.attempts+1, j.failures+1, j.due, j.route.Name, o.Status, o.Reason, id, node)
+	}
+	return err
+}
+
+func (e *engine) insertAttempt(t *tx, j *job, r *result) error {
+	delivery := j.deliveries[0]
+	_, err := t.exec(insertAttempt, delivery, j.report, e.s.node, j.route.Name, r.at.UnixMilli(), r.took.Milliseconds(), r.outcome.Status, r.outcome.Reason)
+	if err == nil && j.attempts >= keepAttempts {
+		_, err = t.exec(pruneAttempts, j.report, delivery, keepAttempts-1)
+	}
+	return err
+}
+
+// settleGone ends the deliveries of a report that has no body that could be
+// read. If nobody has taken it away, it is damaged.
+func (e *engine) settleGone(ctx context.Context, j *job, r *result) error {
+	s := e.s
+	var state State
+	err := s.read(ctx, func(db *sql.DB) error {
+		return db.QueryRowContext(ctx, `SELECT state FROM reports WHERE id = ?`, j.report).Scan(&state)
+	})
+	if err != nil && !errors.Is(err, sql.ErrNoRows) {
+		return err
+	}
+	if state == Waiting {
+		reason := "its body is missing"
+		if r.damage != nil {
+			reason = r.damage.Error()
+		}
+		if err := s.setAside(ctx, j.report, reason); err != nil {
+			return err
+		}
+	}
+	return s.write(ctx, func(t *tx) error {
+		if r.took > 0 { // some of it may have left
+			if err := e.insertAttempt(t, j, r); err != nil {
+				return err
+			}
+		}
+		_, err := t.exec(updateGone, string(Dropped), "the report was taken away", j.report)
+		return err
+	})
+}
+
+// expired tells whether something waits for so long that it is given up.
+func (e *engine) expired(since int64, now time.Time) bool {
+	retryFor := e.s.settings().RetryFor
+	return now.Sub(time.UnixMilli(since)) >= retryFor && e.trusts(now)
+}
+
+// trusts tells whether there was time to deliver what waits. A machine that was
+// off for days, or whose clock was set, has not tried for days.
+func (e *engine) trusts(now time.Time) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.checkClock(now)
+	return e.set != nil && now.Sub(e.began) >= min(trustTime, e.s.settings().RetryFor)
+}
+
+// endReport ends a report of which no delivery waits any more.
+func (s *Store) endReport(t *tx, report int64) error {
+	var state State
+	var waiting, dead, dropped int
+	err := t.get([]any{&state, &waiting, &dead, &dropped}, `SELECT r.state, count(CASE d.state WHEN 'waiting' THEN 1 END),
+		count(CASE d.state WHEN 'dead' THEN 1 END), count(CASE d.state WHEN 'dropped' THEN 1 END)
+		FROM reports r LEFT JOIN deliveries d ON d.report = r.id WHERE r.id = ? GROUP BY r.id`, report)
+	switch {
+	case errors.Is(err, sql.ErrNoRows): // the record has gone, too
+		return nil
+	case err != nil || waiting > 0 || state != Waiting && state != Dead:
+		return err
+	case dead > 0:
+		if state == Dead {
+			return nil
+		}
+		return s.end(t, report, string(Dead))
+	case dropped > 0:
+		return s.end(t, report, string(Dropped))
+	}
+	return s.end(t, report, string(Delivered))
+}
+
+// clear puts deliveries that failed because their route did back in their place
+// among the fresh ones. Those that failed before stay behind: it may be them.
+func (s *Store) clear(ctx context.Context, deliveries []int64) ([]subject, error) {
+	var subjects []subject
+	err := s.write(ctx, func(t *tx) error {
+		subjects = nil
+		for _, id := range deliveries {
+			var sub subject
+			err := t.get([]any{&sub.kind, &sub.name}, `UPDATE deliveries SET failures = 0, retried = 0, due = since
+				WHERE id = ? AND state = 'waiting' AND retried = 1 AND attempts = 1 RETURNING kind, subject`, id)
+			if errors.Is(err, sql.ErrNoRows) {
+				continue
+			}
+			if err != nil {
+				return err
+			}
+			subjects = append(subjects, sub)
+		}
+		return nil
+	})
+	return subjects, err
+}

@@ -1,0 +1,32 @@
+//go:build inbox
+
+package inbox
+
+import (
+	"context"
+	"database/sql"
+)
+
+// Stats is what a store holds.
+type Stats struct {
+	// Reports that wait, are dead, or were set aside.
+	Waiting, Dead, Damaged int64
+	// Bytes is what their bodies take up.
+	Bytes int64
+	// Quarantined are bodies whose signature fits no key, and QuarantinedBytes
+	// what they take up.
+	Quarantined, QuarantinedBytes int64
+}
+
+// Stats counts what is there.
+func (s *Store) Stats(ctx context.Context) (Stats, error) {
+	st := Stats{Bytes: s.room.size(), QuarantinedBytes: s.quarantined.Load()}
+	err := s.read(ctx, func(db *sql.DB) error {
+		return db.QueryRowContext(ctx, `SELECT
+			(SELECT count(*) FROM reports WHERE state = 'waiting'),
+			(SELECT count(*) FROM reports WHERE state = 'dead'),
+			(SELECT count(*) FROM reports WHERE state = 'damaged'),
+			(SELECT count(*) FROM quarantine)`).Scan(&st.Waiting, &st.Dead, &st.Damaged, &st.Quarantined)
+	})
+	return st, err
+}

@@ -1,0 +1,198 @@
+//go:build inbox
+
+package inbox
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"strings"
+	"testing"
+	"time"
+)
+
+// testKey is the encryption key of the tests.
+var testKey = bytes.Repeat([]byte{7}, keySize)
+
+func testOptions(t testing.TB, dir string) Options {
+	return Options{
+		Dir: dir, EncryptionKey: testKey, Node: "test",
+		Logger: slog.New(slog.NewTextHandler(testLog{t}, nil)),
+	}
+}
+
+type testLog struct{ testing.TB }
+
+func (l testLog) Write(p []byte) (int, error) {
+	l.Log(strings.TrimSpace(string(p)))
+	return len(p), nil
+}
+
+func openTest(t testing.TB, o Options) *Store {
+	t.Helper()
+	s, err := Open(context.Background(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = s.Close() })
+	return s
+}
+
+func randomBody(size int) []byte {
+	body := make([]byte, size)
+	_, _ = rand.Read(body)
+	return body
+}
+
+func testHead(id string) Head {
+	return Head{
+		Kind: KindReport, Subjects: []string{"pf_checking_account"}, ReportID: id, Code: 200,
+		RequestID: "request-" + id, LinkIDs: []string{"link-1"}, ConsentIDs: []string{"consent-1"},
+		Meta: []byte("meta"), Received: time.UnixMilli(1_700_000_000_000),
+	}
+}
+
+// put stores a body.
+func put(s *Store, head Head, body []byte) (Receipt, error) {
+	d, err := s.NewDraft()
+	if err != nil {
+		return Receipt{}, err
+	}
+	if _, err := d.Write(body); err != nil {
+		return Receipt{}, err
+	}
+	return d.Commit(context.Background(), head, sha256.Sum256(body))
+}
+
+func mustPut(t testing.TB, s *Store, head Head, body []byte) Receipt {
+	t.Helper()
+	receipt, err := put(s, head, body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return receipt
+}
+
+func TestBodiesComeBackAsTheyWere(t *testing.T) {
+	for _, size := range []int{0, 1, 4 << 10, chunkSize - 1, chunkSize, chunkSize + 1, 2 * chunkSize, 3*chunkSize + 7} {
+		t.Run(fmt.Sprint(size), func(t *testing.T) {
+			dir := t.TempDir()
+			s := openTest(t, testOptions(t, dir))
+			body := randomBody(size)
+			d, err := s.NewDraft()
+			if err != nil {
+				t.Fatal(err)
+			}
+			for part := range bytesIn(body, 10_000) {
+				if _, err := d.Write(part); err != nil {
+					t.Fatal(err)
+				}
+			}
+			plain, err := d.Open()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got, err := io.ReadAll(plain); err != nil || !bytes.Equal(got, body) {
+				t.Fatalf("before the commit: got %d bytes and %v, want the %d that were written", len(got), err, size)
+			}
+			if _, err := d.Commit(context.Background(), testHead("a"), sha256.Sum256(body)); err != nil {
+				t.Fatal(err)
+			}
+			_ = s.Close()
+
+			s = openTest(t, testOptions(t, dir))
+			checkStored(t, s, map[string][]byte{"a": body})
+		})
+	}
+}
+
+func bytesIn(body []byte, size int) func(func([]byte) bool) {
+	return func(yield func([]byte) bool) {
+		for len(body) > 0 {
+			n := min(size, len(body))
+			if !yield(body[:n]) {
+				return
+			}
+			body = body[n:]
+		}
+	}
+}
+
+// readAll reads everything that waits or is dead, by report id.
+func readAll(t testing.TB, s *Store) map[string][]byte {
+	t.Helper()
+	bodies := make(map[string][]byte)
+	for _, r := range readAllBodies(t, s) {
+		bodies[r.id] = r.body
+	}
+	return bodies
+}
+
+type readBody struct {
+	id   string
+	body []byte
+}
+
+// readAllBodies reads all bodies that can be read.
+func readAllBodies(t testing.TB, s *Store) (bodies []readBody) {
+	t.Helper()
+	for _, id := range reportIDs(t, s) {
+		d, err := s.load(context.Background(), id)
+		if errors.Is(err, ErrDamaged) {
+			continue
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, err := d.Body()
+		if err != nil {
+			continue
+		}
+		data, err := io.ReadAll(body)
+		_ = body.Close()
+		if err == nil {
+			bodies = append(bodies, readBody{d.Head.ReportID, data})
+		}
+	}
+	return bodies
+}
+
+func checkStored(t testing.TB, s *Store, want map[string][]byte) {
+	t.Helper()
+	got := readAll(t, s)
+	for id, body := range want {
+		if !bytes.Equal(got[id], body) {
+			t.Errorf("report %s: got %d bytes, want the %d that were stored", id, len(got[id]), len(body))
+		}
+	}
+}
+
+func reportIDs(t testing.TB, s *Store) []int64 {
+	t.Helper()
+	var ids []int64
+	err := s.write(context.Background(), func(tx *tx) error {
+		ids = ids[:0]
+		rows, err := tx.rows(`SELECT report FROM bodies ORDER BY report`)
+		if err != nil {
+			return err
+		}
+		defer rows.Close()
+		for rows.Next() {
+			var id int64
+			if err := rows.Scan(&id); err != nil {
+				return err
+			}
+			ids = append(ids, id)
+		}
+		return rows.Err()
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ids
+}

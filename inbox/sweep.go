@@ -1,0 +1,235 @@
+//go:build inbox
+
+package inbox
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"strings"
+)
+
+// sweep brings the directory in order before it is used: what an end without a
+// close has left is removed, what is missing is named.
+func (s *Store) sweep(ctx context.Context, checked <-chan error) error {
+	if err := s.removeDrafts(); err != nil {
+		return err
+	}
+	present, err := s.files.list(bodiesName)
+	if err != nil {
+		return err
+	}
+	var missing []int64
+	err = s.w.transact([]*op{{fn: func(t *tx) error {
+		if _, err := t.exec(`UPDATE deliveries SET claimed_by = NULL, claimed_until = NULL WHERE claimed_by IS NOT NULL`); err != nil {
+			return err
+		}
+		if err := s.count(t); err != nil {
+			return err
+		}
+		if missing, err = matchFiles(t, present); err != nil {
+			return err
+		}
+		for _, id := range missing {
+			if err := s.markDamaged(t, id, "its file is missing"); err != nil {
+				return err
+			}
+		}
+		return ctx.Err()
+	}}})
+	if err != nil {
+		return err
+	}
+	salvaged := s.salvaged
+	s.salvaged = false
+	select {
+	case err := <-checked:
+		if err != nil {
+			return nil //nolint:nilerr // what cannot be checked stays: nobody knows which files it names
+		}
+		return s.removeOrphans(ctx, present, salvaged)
+	default:
+	}
+	// A row that is damaged could name another file than it did.
+	s.tasks.Go(func() {
+		if <-checked == nil {
+			if err := s.removeOrphans(context.Background(), present, salvaged); err != nil {
+				s.log.Warn("files that nobody needs could not be removed from the inbox", "error", err)
+			}
+		}
+	})
+	return nil
+}
+
+// removeDrafts removes what has never been committed.
+func (s *Store) removeDrafts() error {
+	names, err := s.files.list(tmpName)
+	if err != nil {
+		return err
+	}
+	for name := range names {
+		if _, underWay := s.drafts.Load(name); underWay {
+			continue
+		}
+		if err := s.files.remove(s.files.tmp(name)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// removeOrphans removes the files that no row refers to: their reports have not
+// been acknowledged, or have ended. Where rows were lost, they are kept aside.
+func (s *Store) removeOrphans(ctx context.Context, names map[string]bool, salvaged bool) error {
+	for name := range names {
+		if _, underWay := s.drafts.Load(name); underWay {
+			continue
+		}
+		if salvaged && !s.hasEnded(ctx, name) {
+			s.log.Error("a stored body has lost its row and was set aside", "uid", name)
+			if err := s.files.setAside(name); err != nil {
+				return err
+			}
+			continue
+		}
+		if err := s.files.remove(s.files.body(name)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// hasEnded says whether a report is on record, and has no body any more.
+func (s *Store) hasEnded(ctx context.Context, uid string) bool {
+	var n int
+	err := s.read(ctx, func(db *sql.DB) error {
+		return db.QueryRowContext(ctx, `SELECT count(*) FROM reports WHERE uid = ? AND state IN ('delivered', 'dropped', 'erased')`, uid).Scan(&n)
+	})
+	return err == nil && n > 0
+}
+
+func (f *files) list(folder string) (map[string]bool, error) {
+	dir, err := os.Open(f.path(folder))
+	if err != nil {
+		return nil, err
+	}
+	defer dir.Close()
+	list, err := dir.Readdirnames(-1)
+	if err != nil {
+		return nil, err
+	}
+	names := make(map[string]bool, len(list))
+	for _, name := range list {
+		names[name] = true
+	}
+	return names, nil
+}
+
+// matchFiles takes the files that rows refer to out of names, and returns the
+// reports whose files are not there.
+func matchFiles(t *tx, names map[string]bool) (missing []int64, err error) {
+	rows, err := t.rows(`SELECT b.report, b.file FROM bodies b JOIN reports r ON r.id = b.report WHERE b.file IS NOT NULL AND r.state <> 'damaged'
+		UNION ALL SELECT 0, file FROM quarantine WHERE file IS NOT NULL`)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var id int64
+		var name string
+		if err := rows.Scan(&id, &name); err != nil {
+			return nil, err
+		}
+		if !names[name] && id != 0 {
+			missing = append(missing, id)
+		}
+		delete(names, name)
+	}
+	return missing, rows.Err()
+}
+
+// count reads what is kept in memory of the database.
+func (s *Store) count(t *tx) error {
+	s.room.clear()
+	rows, err := t.rows(`SELECT r.kind, r.type, sum(b.stored) FROM bodies b JOIN reports r ON r.id = b.report GROUP BY 1, 2`)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var kind, types string
+		var n int64
+		if err := rows.Scan(&kind, &types, &n); err != nil {
+			return err
+		}
+		s.room.hold(Kind(kind), strings.Fields(types), n)
+	}
+	if err := rows.Err(); err != nil {
+		return err
+	}
+	_ = rows.Close()
+	var erased, quarantined int64
+	if err := t.get([]any{&erased, &quarantined},
+		`SELECT (SELECT count(*) FROM erased), (SELECT coalesce(sum(stored), 0) FROM quarantine)`); err != nil {
+		return err
+	}
+	s.erased.Store(erased)
+	s.quarantined.Store(quarantined)
+	return nil
+}
+
+// setAside keeps a report that cannot be read from being delivered. Nothing of
+// it is removed.
+func (s *Store) setAside(ctx context.Context, id int64, reason string) error {
+	return s.write(ctx, func(t *tx) error { return s.markDamaged(t, id, reason) })
+}
+
+func (s *Store) markDamaged(t *tx, id int64, reason string) error {
+	var uid string
+	var file sql.NullString
+	err := t.get([]any{&uid, &file}, `SELECT r.uid, b.file FROM reports r LEFT JOIN bodies b ON b.report = r.id WHERE r.id = ?`, id)
+	if err != nil {
+		return err
+	}
+	if _, err := t.exec(`UPDATE reports SET state = 'damaged', ended = ? WHERE id = ?`, s.milli(), id); err != nil {
+		return err
+	}
+	_, err = t.exec(`UPDATE deliveries SET state = 'dead', claimed_by = NULL, claimed_until = NULL, reason = ?
+		WHERE report = ? AND state = 'waiting'`, reason, id)
+	if err != nil {
+		return err
+	}
+	t.then(func() {
+		s.log.Error("a stored report is damaged and was set aside", "uid", uid, "reason", reason)
+		if !file.Valid {
+			return
+		}
+		if err := s.files.setAside(file.String); err != nil {
+			s.log.Error("the file of a damaged report could not be moved", "uid", uid, "error", err)
+		}
+	})
+	return nil
+}
+
+// setAside moves a body to damaged/. It is no error if it is not there.
+func (f *files) setAside(name string) error {
+	if err := f.makeDamaged(); err != nil {
+		return err
+	}
+	err := os.Rename(f.body(name), f.path(damagedName, name))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+func (f *files) makeDamaged() error {
+	err := os.Mkdir(f.path(damagedName), 0o700)
+	if err != nil && !errors.Is(err, fs.ErrExist) {
+		return fmt.Errorf("%w: %w", ErrUnavailable, err)
+	}
+	return nil
+}

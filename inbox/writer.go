@@ -1,0 +1,383 @@
+//go:build inbox
+
+package inbox
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"os"
+	"runtime/debug"
+	"sync/atomic"
+
+	sqlite3 "modernc.org/sqlite/lib"
+)
+
+// maxBatch is how many operations are committed together at most.
+const maxBatch = 128
+
+var errBusy = errors.New("inbox: somebody reads")
+
+// op is something that somebody wants to have written.
+type op struct {
+	fn func(*tx) error
+	// lazy: it may be forgotten when the machine stops.
+	lazy bool
+	// intake: it stores something new, so it has no right to the reserve.
+	intake bool
+	// files: it refers to a file that has just been moved to bodies/.
+	files bool
+	// raw stands in for fn. It runs alone, outside a transaction.
+	raw func(*writer) error
+
+	taken atomic.Bool // by the writer, or by its caller who gives up
+	done  chan error
+}
+
+// tx is a transaction of the writer. It is used by one goroutine, and not after
+// the function that got it has returned.
+type tx struct {
+	w     *writer
+	after []func()
+}
+
+// exec runs a statement that returns no rows.
+func (t *tx) exec(query string, args ...any) (sql.Result, error) {
+	stmt, err := t.w.prepare(query) //nolint:sqlclosecheck // it is kept
+	if err != nil {
+		return nil, err
+	}
+	return stmt.Exec(args...)
+}
+
+// rows runs a query. The rows must be closed before the next statement.
+func (t *tx) rows(query string, args ...any) (*sql.Rows, error) {
+	stmt, err := t.w.prepare(query) //nolint:sqlclosecheck // it is kept
+	if err != nil {
+		return nil, err
+	}
+	return stmt.Query(args...)
+}
+
+// get reads the one row of a query into dest. Without a row, it is sql.ErrNoRows.
+func (t *tx) get(dest []any, query string, args ...any) error {
+	stmt, err := t.w.prepare(query) //nolint:sqlclosecheck // it is kept
+	if err != nil {
+		return err
+	}
+	return stmt.QueryRow(args...).Scan(dest...)
+}
+
+// then has fn run when the transaction is committed.
+func (t *tx) then(fn func()) { t.after = append(t.after, fn) }
+
+// writer is the one connection that writes, and its prepared statements. Only
+// the goroutine of Store.writeLoop uses it.
+type writer struct {
+	db    *sql.DB
+	conn  *sql.Conn
+	info  os.FileInfo // of the file
+	stmts map[string]*sql.Stmt
+	lazy  bool // synchronous is NORMAL
+}
+
+func newWriter(path string) (*writer, error) {
+	db, err := openWriter(path)
+	if err != nil {
+		return nil, err
+	}
+	conn, err := db.Conn(context.Background())
+	if err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, errors.Join(err, conn.Close(), db.Close())
+	}
+	return &writer{db: db, conn: conn, info: info, stmts: make(map[string]*sql.Stmt)}, nil
+}
+
+func (w *writer) close() error {
+	for _, stmt := range w.stmts {
+		_ = stmt.Close()
+	}
+	_ = w.conn.Close()
+	return w.db.Close()
+}
+
+func (w *writer) sameFile(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && os.SameFile(info, w.info)
+}
+
+// prepare keeps what it has prepared: the texts of all statements stand in this
+// package, so there are only so many.
+func (w *writer) prepare(query string) (*sql.Stmt, error) {
+	if stmt := w.stmts[query]; stmt != nil {
+		return stmt, nil
+	}
+	stmt, err := w.conn.PrepareContext(context.Background(), query)
+	if err != nil {
+		return nil, err
+	}
+	w.stmts[query] = stmt
+	return stmt, nil
+}
+
+func (w *writer) run(query string) error {
+	stmt, err := w.prepare(query)
+	if err != nil {
+		return err
+	}
+	_, err = stmt.Exec()
+	return err
+}
+
+// pragma runs what must not be prepared: it takes effect when it is compiled.
+func (w *writer) pragma(query string, result ...any) error {
+	if len(result) == 0 {
+		_, err := w.conn.ExecContext(context.Background(), query)
+		return err
+	}
+	return w.conn.QueryRowContext(context.Background(), query).Scan(result...)
+}
+
+// checkpoint writes the log to the database and makes it empty.
+func (w *writer) checkpoint() error {
+	if err := w.pragma("PRAGMA busy_timeout = 0"); err != nil {
+		return err
+	}
+	var busy, frames, done int
+	err := w.pragma("PRAGMA wal_checkpoint(TRUNCATE)", &busy, &frames, &done)
+	if err == nil && busy != 0 {
+		err = errBusy
+	}
+	return errors.Join(err, w.pragma(fmt.Sprintf("PRAGMA busy_timeout = %d", busyTimeout)))
+}
+
+// vacuum gives up to n pages back, and says whether there are more.
+func (w *writer) vacuum(n int) (more bool, err error) {
+	var free int
+	if err := w.pragma("PRAGMA freelist_count", &free); err != nil || free == 0 {
+		return false, err
+	}
+	return free > n, w.pragma(fmt.Sprintf("PRAGMA incremental_vacuum(%d)", n))
+}
+
+// transact runs the operations in one transaction. It is an uncertainError that
+// comes from the commit.
+func (w *writer) transact(ops []*op) error {
+	lazy := true
+	for _, o := range ops {
+		lazy = lazy && o.lazy
+	}
+	if lazy != w.lazy {
+		mode := "PRAGMA synchronous = FULL"
+		if lazy {
+			mode = "PRAGMA synchronous = NORMAL"
+		}
+		if err := w.pragma(mode); err != nil {
+			return err
+		}
+		w.lazy = lazy
+	}
+	if err := w.run("BEGIN IMMEDIATE"); err != nil {
+		return err
+	}
+	t := &tx{w: w}
+	for _, o := range ops {
+		if err := t.call(o.fn); err != nil {
+			return errors.Join(err, w.rollback())
+		}
+	}
+	if err := w.run("COMMIT"); err != nil {
+		_ = w.rollback()
+		if code := sqliteCode(err); code == sqlite3.SQLITE_FULL || code == sqlite3.SQLITE_BUSY {
+			return err
+		}
+		return uncertainError{err}
+	}
+	for _, fn := range t.after {
+		fn()
+	}
+	return nil
+}
+
+// rollback does nothing where SQLite has rolled back already.
+func (w *writer) rollback() error {
+	err := w.run("ROLLBACK")
+	if sqliteCode(err) == sqlite3.SQLITE_ERROR { // no transaction is active
+		return nil
+	}
+	return err
+}
+
+func (t *tx) call(fn func(*tx) error) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("%w: panic: %v\n%s", ErrUnavailable, p, debug.Stack())
+		}
+	}()
+	return fn(t)
+}
+
+// write runs fn in a transaction of the writer, together with whatever else has
+// arrived, and returns when that is on disk. fn can be run twice; what it does
+// besides must be done with then. After an uncertainError nobody knows whether
+// it was written.
+func (s *Store) write(ctx context.Context, fn func(*tx) error) error {
+	return s.submit(ctx, &op{fn: fn})
+}
+
+// writeLazy is write for what may be forgotten when the machine stops. It does
+// not wait for the disk.
+func (s *Store) writeLazy(ctx context.Context, fn func(*tx) error) error {
+	return s.submit(ctx, &op{fn: fn, lazy: true})
+}
+
+func (s *Store) submit(ctx context.Context, o *op) error {
+	o.done = make(chan error, 1)
+	select {
+	case s.ops <- o:
+	case <-s.closing:
+		return errClosed
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	select {
+	case err := <-o.done:
+		return err
+	case <-s.written: // the writer has ended
+		select {
+		case err := <-o.done:
+			return err
+		default:
+			return errClosed
+		}
+	case <-ctx.Done():
+		if o.taken.CompareAndSwap(false, true) {
+			return ctx.Err()
+		}
+		return <-o.done // it is being written just now
+	}
+}
+
+// writeLoop writes until the store closes and nothing is left to write.
+func (s *Store) writeLoop() {
+	defer close(s.written)
+	batch := make([]*op, 0, maxBatch)
+	for {
+		select {
+		case o := <-s.ops:
+			batch = append(batch[:0], o)
+		case <-s.closing:
+			select {
+			case o := <-s.ops:
+				batch = append(batch[:0], o)
+			default:
+				return
+			}
+		}
+	gather:
+		for len(batch) < maxBatch {
+			select {
+			case o := <-s.ops:
+				batch = append(batch, o)
+			default:
+				break gather
+			}
+		}
+		s.writeBatch(batch)
+		clear(batch)
+	}
+}
+
+func (s *Store) writeBatch(batch []*op) {
+	ops := batch[:0]
+	for _, o := range batch {
+		switch {
+		case !o.taken.CompareAndSwap(false, true):
+		case o.raw != nil:
+			o.done <- s.runRaw(o)
+		default:
+			ops = append(ops, o)
+		}
+	}
+	if len(ops) == 0 {
+		return
+	}
+	err := s.transact(ops)
+	if err == nil || len(ops) == 1 || s.trouble.get() != nil {
+		for _, o := range ops {
+			o.done <- err
+		}
+		return
+	}
+	// One of them is wrong. It must not take the others with it.
+	for _, o := range ops {
+		o.done <- s.transact([]*op{o})
+	}
+}
+
+func (s *Store) runRaw(o *op) error {
+	if err := s.repair(); err != nil {
+		return err
+	}
+	err := o.raw(s.w)
+	s.note(err)
+	return failure(err)
+}
+
+// transact writes one batch.
+func (s *Store) transact(ops []*op) error {
+	if err := s.repair(); err != nil {
+		return err
+	}
+	if err := s.owns(); err != nil {
+		s.note(err)
+		return err
+	}
+	var intake, files bool
+	for _, o := range ops {
+		intake = intake || o.intake
+		files = files || o.files
+	}
+	if files {
+		if err := s.files.syncBodies(); err != nil {
+			return failure(err)
+		}
+	}
+	if err := s.files.at(atCommit); err != nil {
+		return failure(err)
+	}
+	err := s.w.transact(ops)
+	if sqliteCode(err) == sqlite3.SQLITE_FULL && !intake && s.makeRoom() {
+		err = s.w.transact(ops)
+	}
+	s.writes.Add(1)
+	if err == nil {
+		if err = errors.Join(s.files.at(atCommitted), s.owns()); err != nil {
+			err = uncertainError{err}
+		}
+	}
+	s.note(err)
+	return failure(err)
+}
+
+// read runs fn with connections that read.
+func (s *Store) read(_ context.Context, fn func(*sql.DB) error) error {
+	s.swap.RLock()
+	defer s.swap.RUnlock()
+	if s.readers == nil {
+		if err := s.trouble.get(); err != nil {
+			return err
+		}
+		return errClosed
+	}
+	err := fn(s.readers)
+	if isCorrupt(err) {
+		s.suspect(err)
+	}
+	return err
+}
