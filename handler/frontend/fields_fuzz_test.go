@@ -229,8 +229,12 @@ func checkConsent(t *testing.T, body, sent []byte, link gateway.LinkToken) {
 
 // differentLinks are links of all that a consent is compared with.
 var differentLinks = []gateway.LinkToken{
-	{}, {PersonalTaxID: testCPF}, {BusinessTaxID: testCNPJ}, {PersonalTaxID: testCPF, BusinessTaxID: testCNPJ},
-	{InstitutionCode: "341"}, {PersonalTaxID: testCPF, InstitutionCode: "341"},
+	{},
+	{PersonalTaxID: testCPF},
+	{BusinessTaxID: testCNPJ},
+	{PersonalTaxID: testCPF, BusinessTaxID: testCNPJ},
+	{InstitutionCode: "341"},
+	{PersonalTaxID: testCPF, InstitutionCode: "341"},
 }
 
 // What reaches Klavi says what the client's body says to encoding/json, and the
@@ -327,7 +331,7 @@ func FuzzConsentRequest(f *testing.F) {
 		bodies = append(bodies, []byte(body))
 	}
 	for i, body := range bodies {
-		f.Add(body, uint8(i%len(differentLinks))) //nolint:gosec // a few
+		f.Add(body, uint8(i%len(differentLinks)))
 	}
 	s := newSite(f, userSite())
 	f.Fuzz(func(t *testing.T, body []byte, which uint8) {

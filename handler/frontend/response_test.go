@@ -304,7 +304,7 @@ func TestOddAnswers(t *testing.T) {
 		{"brotli, which was not asked for", false, "HTTP/1.1 200 OK\r\n" + typed + "Content-Encoding: br\r\n" + closed + "\x0b\x02\x80[]\x03", "klavi-nonsense", "klavi-nonsense", "klavi-nonsense"},
 		{"not UTF-8", false, "HTTP/1.1 200 OK\r\n" + typed + closed + "{\"linkId\":\"\xff\",\"linkToken\":\"x\"}", "klavi-nonsense", "klavi-nonsense", "short"},
 		{"names twice", false, "HTTP/1.1 200 OK\r\n" + typed + closed + `{"linkToken":"a","linkToken":"b","linkId":"1"}`, "klavi-nonsense", "short", "short"},
-		{"two documents", false, "HTTP/1.1 200 OK\r\n" + typed + closed + `GOOD GOOD`, "klavi-nonsense", "klavi-nonsense", "short"},
+		{"two documents", false, "HTTP/1.1 200 OK\r\n" + typed + closed + `GOOD, GOOD`, "klavi-nonsense", "klavi-nonsense", "short"},
 		{"null", false, "HTTP/1.1 200 OK\r\n" + typed + closed + `null`, "klavi-nonsense", "klavi-nonsense", "short"},
 		{"empty", false, "HTTP/1.1 200 OK\r\n" + typed + closed, "klavi-nonsense", "klavi-nonsense", "klavi-nonsense"},
 		{"no link", false, "HTTP/1.1 200 OK\r\n" + typed + closed + `{}`, "klavi-nonsense", "short", "short"},
