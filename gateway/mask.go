@@ -263,8 +263,10 @@ func (m *masker) word(i int, before byte) (end int, replaced bool) {
 	if to, ok := m.token(i, end, before); ok {
 		return to, true
 	}
-	if to, ok := m.idEnd(i, end); ok {
-		return to, false
+	if end-i >= 32 || end-i == 8 {
+		if to, ok := m.idEnd(i, end); ok {
+			return to, false
+		}
 	}
 	fraction := before == '.' && m.numberEnd == i-1
 	if id, ok := m.taxID(i, end); ok && (id.dotted || !fraction) {
@@ -272,10 +274,8 @@ func (m *masker) word(i int, before byte) (end int, replaced bool) {
 		return id.end, true
 	}
 	if m.allDigits(i, end) {
-		if before != '%' && m.mayBeSeparator(end) {
-			if to, ok := m.taxIDAfterDigits(i, end); ok {
-				return to, true
-			}
+		if to, ok := m.taxIDAfterDigits(i, end); ok {
+			return to, true
 		}
 		if before != '.' {
 			m.numberEnd = end

@@ -43,6 +43,9 @@ func (m *masker) separator(i int) (char byte, size int, plain bool) {
 		switch {
 		case n == 0:
 			char, plain = next, true
+			if !m.mayBeSeparator(i + length) {
+				return char, length, plain
+			}
 		case next == ' ' || char == ' ':
 			char, plain = max(char, next), false // the space is the least of them
 		default:

@@ -137,6 +137,9 @@ func isOctet(digits []byte) bool { return string(digits) <= "255" }
 // is the end of the number b[i:end], and masks it. Without punctuation, no digits
 // in a longer number are more of a tax id than the others.
 func (m *masker) taxIDAfterDigits(i, end int) (int, bool) {
+	if end+4 >= len(m.b) || m.b[end] != '.' || m.b[end+4] != '.' {
+		return end, false
+	}
 	for size := 3; size >= 2; size-- { // of a CPF, of a CNPJ
 		from := end - size
 		if from <= i {

@@ -175,7 +175,10 @@ func (s *Store) routeOf(kind Kind, name string) string {
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return e.set.route(subject{kind, name})
+	if e.set == nil {
+		return ""
+	}
+	return e.set.routes.Route(kind, name)
 }
 
 // stored says that deliveries of these subjects may be due. It never waits.

@@ -48,6 +48,11 @@ func TestSafeTextAtEveryPlace(t *testing.T) {
 	}
 }
 
+// onOneLine writes a text as safeText does, and hides nothing of it.
+func onOneLine(text string) string {
+	return strings.Join(strings.FieldsFunc(text, func(r rune) bool { return r == utf8.RuneError || r == ' ' || !unicode.IsPrint(r) }), " ")
+}
+
 func FuzzSafeText(f *testing.F) {
 	for text := range personal {
 		f.Add("before "+text, "after")
@@ -73,8 +78,9 @@ func FuzzSafeText(f *testing.F) {
 				t.Fatalf("%q holds eleven digits in a row", whole)
 			}
 		}
+		around := onOneLine(before + " " + after)
 		for text, part := range personal {
-			if strings.Contains(before+after, part) {
+			if strings.Contains(around, part) {
 				continue // by itself it may be anything
 			}
 			if got := safeText(before+" "+text+" "+after, 300); strings.Contains(got, part) {
