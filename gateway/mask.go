@@ -32,18 +32,24 @@ func maskToBuffer(text []byte) *buffer.Buffer {
 	if !m.needless {
 		return masked
 	}
-	if masked != nil {
-		text = masked.Bytes()
+	for level := 1; level <= maskMaxLevels; level++ {
+		if masked != nil {
+			text = masked.Bytes()
+		}
+		plain, origin, more := decodeNeedless(text, level)
+		if !more {
+			break
+		}
+		again := (&masker{b: plain, source: text, origin: origin}).run()
+		if again == nil {
+			continue
+		}
+		if masked != nil {
+			masked.Free()
+		}
+		masked = again
 	}
-	plain, origin := decodeNeedless(text)
-	again := (&masker{b: plain, source: text, origin: origin}).run()
-	if again == nil {
-		return masked
-	}
-	if masked != nil {
-		masked.Free()
-	}
-	return again
+	return masked
 }
 
 // masker reads a text once from left to right. It knows no more of JSON than it

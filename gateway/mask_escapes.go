@@ -6,39 +6,55 @@ import "bytes"
 // takes more than linear time.
 const maskMaxEscapes = 4
 
-// decodeNeedless undoes escapes of what no encoder escapes, letters and digits
-// above all: percent-encoded (RFC 3986, section 2.3), or as \u0035 in JSON. It is
-// how to write a tax id that is not seen, and the same to every reader. It returns
-// for each byte of plain, and for its end, the index in text.
-func decodeNeedless(text []byte) (plain []byte, origin []int) {
+// maskMaxLevels is how many levels of escapes of one kind around the other are
+// undone, one at a time: what is a tax id at one of them may be none at the next.
+const maskMaxLevels = 2 * maskMaxEscapes
+
+// decodeNeedless undoes levels of escapes of what no encoder escapes, letters and
+// digits above all: those of JSON (\u0035) first, then those of URLs (RFC 3986,
+// section 2.3), and so on. It is how to write a tax id that is not seen, and the
+// same to every reader. It returns for each byte of plain, and for its end, the
+// index in text, and whether the last two levels had anything to undo.
+func decodeNeedless(text []byte, levels int) (plain []byte, origin []int, more bool) {
 	plain, origin = bytes.Clone(text), make([]int, len(text)+1)
 	for i := range origin {
 		origin[i] = i
 	}
-	for range maskMaxEscapes {
+	last := 0
+	for level := 1; level <= levels; level++ {
+		escape := byte('\\')
+		if level%2 == 0 {
+			escape = '%'
+		}
 		to := 0
 		for from := 0; from < len(plain); to++ {
 			char, size := plain[from], 1
-			switch char {
-			case '%':
-				// What a decoded percent sign begins is for the next round.
-				if c, ok := hexByte(plain, from+1); ok && (c == '%' || isUnreserved(c)) {
-					char, size = c, 3
-				}
-			case '\\':
-				if c, length := (&masker{b: plain}).decode(from); length > 2 && isUnreserved(c) {
-					char, size = c, length
-				}
+			if char == escape {
+				char, size = needless(plain, from)
 			}
 			plain[to], origin[to] = char, origin[from]
 			from += size
 		}
-		if to == len(plain) {
-			break
+		if to < len(plain) {
+			last = level
 		}
 		plain, origin[to] = plain[:to], len(text)
 	}
-	return plain, origin[:len(plain)+1]
+	return plain, origin[:len(plain)+1], levels-last < 2
+}
+
+// needless returns what the escape at i stands for, if no encoder would escape
+// that, and how many bytes it takes.
+func needless(b []byte, i int) (char byte, size int) {
+	if b[i] == '%' {
+		// What a decoded percent sign begins is for another level.
+		if c, ok := hexByte(b, i+1); ok && (c == '%' || isUnreserved(c)) {
+			return c, 3
+		}
+	} else if c, length := (&masker{b: b}).decode(i); length > 2 && isUnreserved(c) {
+		return c, length
+	}
+	return b[i], 1
 }
 
 func isUnreserved(c byte) bool {
