@@ -140,8 +140,12 @@ func (f *Frontend) readAnswer(res *http.Response, endpoint string) ([]byte, erro
 	return body, nil
 }
 
-// brokeOff is the problem of an answer whose body did not come to its end.
+// brokeOff is the problem of an answer whose body did not come to its end, or that
+// was not read to its end because of what it repeats.
 func (f *Frontend) brokeOff(endpoint string, err error) *problem.Problem {
+	if errors.Is(err, gateway.ErrRepeats) {
+		return f.nonsense(endpoint, err)
+	}
 	broken := &gateway.CallError{Timeout: errors.Is(err, context.DeadlineExceeded)}
 	f.logger.Warn("klavi's answer broke off", zap.String("endpoint", endpoint), zap.Bool("timeout", broken.Timeout))
 	return problem.FromCall(broken)

@@ -8,8 +8,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-
-	"github.com/caddy-klavi/caddy-klavi/gateway"
 )
 
 // serveInstitutions streams Klavi's list of institutions.
@@ -51,9 +49,6 @@ func (f *Frontend) stream(w http.ResponseWriter, res *http.Response) error {
 
 	body := f.account.Guard(res.Body)
 	n, err := io.ReadAtLeast(body, buffer[:], 1)
-	if errors.Is(err, gateway.ErrRepeats) {
-		return f.nonsense("GET /links/institutions", err)
-	}
 	if n == 0 && errors.Is(err, io.EOF) {
 		return f.nonsense("GET /links/institutions", errors.New("the answer is empty"))
 	}
