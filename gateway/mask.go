@@ -209,7 +209,7 @@ func (m *masker) backslash(i int) int {
 	}
 	char, size := m.decode(next - 1)
 	after := next - 1 + size
-	if size > 2 && isUnreserved(char) {
+	if size > 2 && isNeedless(char) {
 		m.needless = true
 	}
 	if size == 1 { // not an escape sequence of JSON

@@ -32,6 +32,11 @@ func decodeNeedless(text []byte, levels int) (plain []byte, origin []int, more b
 			if char == escape {
 				char, size = needless(plain, from)
 			}
+			if size == 1 && char == '\\' && from+1 < len(plain) && plain[from+1] == '\\' {
+				// Two of them are one to JSON: its second begins no escape.
+				plain[to], origin[to] = char, origin[from]
+				to, from = to+1, from+1
+			}
 			plain[to], origin[to] = char, origin[from]
 			from += size
 		}
@@ -47,15 +52,23 @@ func decodeNeedless(text []byte, levels int) (plain []byte, origin []int, more b
 // that, and how many bytes it takes.
 func needless(b []byte, i int) (char byte, size int) {
 	if b[i] == '%' {
+		c, ok := hexByte(b, i+1)
 		// What a decoded percent sign begins is for another level.
-		if c, ok := hexByte(b, i+1); ok && (c == '%' || isUnreserved(c)) {
+		if ok && isNeedless(c) {
 			return c, 3
 		}
-	} else if c, length := (&masker{b: b}).decode(i); length > 2 && isUnreserved(c) {
+		if escaped, found := unicodeEscape(b, i+3); ok && c == '\\' && found && isNeedless(escaped) {
+			return escaped, 8 // of JSON in a URL
+		}
+	} else if c, length := (&masker{b: b}).decode(i); length > 2 && isNeedless(c) {
 		return c, length
 	}
 	return b[i], 1
 }
+
+// isNeedless reports whether an escape of c is undone: no encoder makes it, or c is
+// a percent sign, which may begin another one.
+func isNeedless(c byte) bool { return c == '%' || isUnreserved(c) }
 
 func isUnreserved(c byte) bool {
 	return isBase64URL(c) || c == '.' || c == '~'
@@ -79,6 +92,9 @@ func (m *masker) decode(i int) (char byte, size int) {
 			}
 			char, p = inner, p+2
 		}
+		if escaped, found := unicodeEscape(m.b, p); ok && char == '\\' && found {
+			return escaped, p + 5 - i
+		}
 		if ok {
 			return char, p - i
 		}
@@ -96,17 +112,26 @@ func (m *masker) decode(i int) (char byte, size int) {
 		case 'b', 'f', 'n', 'r', 't':
 			return ' ', p + 1 - i
 		case 'u':
-			high, highOK := hexByte(m.b, p+1)
-			char, ok := hexByte(m.b, p+3)
-			if highOK && ok {
-				if high != 0 {
-					char = 0 // beyond what is compared here
-				}
+			if char, ok := unicodeEscape(m.b, p); ok {
 				return char, p + 5 - i
 			}
 		}
 	}
 	return m.b[i], 1
+}
+
+// unicodeEscape reads what follows the backslash of \u0035. Characters beyond
+// U+00FF are not compared here, and 0.
+func unicodeEscape(b []byte, i int) (char byte, ok bool) {
+	if i >= len(b) || b[i] != 'u' {
+		return 0, false
+	}
+	high, highOK := hexByte(b, i+1)
+	low, lowOK := hexByte(b, i+3)
+	if high != 0 {
+		low = 0
+	}
+	return low, highOK && lowOK
 }
 
 // hexByte reads two hexadecimal digits.

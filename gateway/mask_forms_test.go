@@ -81,6 +81,12 @@ func TestMaskForms(t *testing.T) {
 
 		"digits as u":         {`{"a":"5\u00329982247\u00325","b":"\u0035\u0032\u0039\u0039\u0038\u0032\u0032\u0034\u0037\u0032\u0035"}`, `{"a":"***","b":"***"}`},
 		"digits as u, deeper": {`{"a":"{\"b\":\"5\\u00329982247\\u00325 \\\\u003529.982.247-25\"}"}`, `{"a":"{\"b\":\"*** ***\"}"}`},
+		"escaped percent":     {`{"a":"\u0025352998224725 \u0025\u0033\u00352998224725"}`, `{"a":"*** ***"}`},
+		"JSON in a URL":       {"%7B%22a%22%3A%22%5Cu00352998224725%22%7D %255Cu00352998224725", "%7B%22a%22%3A%22***%22%7D ***"},
+		"many backslashes": {
+			`["` + strings.Repeat(`\`, 16) + `u00352998224725","` + strings.Repeat(`\`, 17) + `u00352998224725","` + strings.Repeat(`\`, 18) + `u00352998224725"]`,
+			`["***","\\***","\\***"]`,
+		},
 
 		"password in a URL": {"proxy http://ana:pass:w@rd@proxy:3128/?a@b, https://token@host", "proxy http://***@proxy:3128/?a@b, https://***@host"},
 		"password, escaped": {`{"u":"http:\/\/ana:word@proxy","e":"parse \"http://ana:word@proxy:x\""} u=http%3A%2F%2Fana%3Aword%40proxy`, `{"u":"http:\/\/***@proxy","e":"parse \"http://***@proxy:x\""} u=http%3A%2F%2F***%40proxy`},
