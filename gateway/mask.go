@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"bytes"
+	"slices"
 
 	"go.uber.org/zap/buffer"
 )
@@ -215,13 +216,10 @@ func (m *masker) backslash(i int) int {
 	if size == 1 { // not an escape sequence of JSON
 		char, after = '\\', next
 	}
-	end, ok := m.word(after, char)
-	if !ok && count%2 == 0 && after != next {
-		if plain, found := m.word(next, '\\'); found {
-			return plain
-		}
+	if count%2 == 0 && after != next {
+		return m.words(reading{next, '\\'}, reading{after, char})
 	}
-	return end
+	return m.words(reading{after, char})
 }
 
 // percent handles a percent sign: it may begin an escape, of one or more
@@ -230,33 +228,47 @@ func (m *masker) percent(i int) int {
 	if char, _ := m.decode(i); isUnreserved(char) {
 		m.needless = true
 	}
-	var starts [maskMaxEscapes + 1]int
-	levels := 0
-	for p := i + 1; levels < len(starts); p += 2 {
-		starts[levels] = p
-		levels++
-		if _, ok := hexByte(m.b, p); !ok || (levels > 1 && string(m.b[p-2:p]) != "25") {
+	var levels [maskMaxEscapes + 1]reading
+	n, before := 0, byte('%')
+	for p := i + 1; n < len(levels); p += 2 {
+		levels[n] = reading{p, before}
+		n++
+		char, ok := hexByte(m.b, p)
+		if !ok || n > 1 && before != '%' {
+			break
+		}
+		before = char
+	}
+	return m.words(levels[:n]...)
+}
+
+// reading is where a word begins if what is before it is read in one way.
+type reading struct {
+	start  int
+	before byte // the character before it, decoded
+}
+
+// words handles one word in all its readings, from that of the outermost level of
+// escapes to the innermost, and reports where it ends. Secrets are looked for in
+// the innermost first, which is what the last reader will see; tax ids in the
+// outermost first, since what is before a masked one is not looked at again, and
+// only there do all characters stand for themselves.
+func (m *masker) words(readings ...reading) (end int) {
+	for _, r := range slices.Backward(readings) {
+		if end = m.wordEnd(r.start); end == r.start {
+			continue
+		}
+		if to, ok := m.token(r.start, end, r.before); ok {
+			return to
+		}
+	}
+	for _, r := range readings {
+		var replaced bool
+		if end, replaced = m.word(r.start, r.before); replaced {
 			break
 		}
 	}
-	// The deepest reading comes first, since it is the one that the last reader
-	// will see.
-	deepest := -1
-	for level := levels - 1; level >= 0; level-- {
-		start := starts[level]
-		before := byte('%')
-		if level > 0 {
-			before, _ = hexByte(m.b, start-2)
-		}
-		end, ok := m.word(start, before)
-		if ok {
-			return end
-		}
-		if deepest < 0 {
-			deepest = end
-		}
-	}
-	return deepest
+	return end
 }
 
 // word handles the word at i, if there is one, and reports where it ends and

@@ -229,12 +229,30 @@ func findCPF(text string) string {
 			alone := (start == 0 || !isDigit(text[start-1])) && (end == len(text) || !isDigit(text[end]))
 			fraction := form == plainCPF && start > 1 && text[start-1] == '.' && isDigit(text[start-2])
 			address := strings.Count(found, ".") == 3 && net.ParseIP(found) != nil
-			if alone && !fraction && !address && goodCPF(strings.NewReplacer(".", "", "-", "", "/", "", " ", "", "_", "", ",", "", "+", "").Replace(found)) {
+			if alone && !fraction && !address && !inID(text, start, end) && goodCPF(strings.NewReplacer(".", "", "-", "", "/", "", " ", "", "_", "", ",", "", "+", "").Replace(found)) {
 				return found
 			}
 		}
 	}
 	return ""
+}
+
+var idPattern = regexp.MustCompile(`^(?:[0-9a-f]{32}|[0-9a-f]{40}|[0-9a-f]{64}|(?i:[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}))$`)
+
+// inID reports whether text[start:end] is a part of an id, which stays readable
+// whatever its digits are. An id ends where its last word does, and begins with a
+// word, or where an escape has ended.
+func inID(text string, start, end int) bool {
+	for end < len(text) && isWordByte(text[end]) {
+		end++
+	}
+	for from := max(0, end-64); from <= start; from++ {
+		begins := from == 0 || !isWordByte(text[from-1]) || from > 1 && text[from-2] == '\\' || from > 2 && text[from-3] == '%'
+		if begins && idPattern.MatchString(text[from:end]) {
+			return true
+		}
+	}
+	return false
 }
 
 func isDigit(c byte) bool { return '0' <= c && c <= '9' }
@@ -286,6 +304,9 @@ func FuzzMask(f *testing.F) {
 		`{"a":"x52998224725\u00e9 a%4BLT1","linkToken":["%35"],"n":[529,982,247,25]}`,
 		`{"a":"5\u00329.982.247-25 \\u0035","X-Cpf":[1],"b":"Cookie:[a] cpf=529 982 247 25 secret_key:'x' %22cpf%22%3A1","cnpj":1.5}`,
 		`["` + strings.Repeat(`\`, 17) + `u00352998224725","\u0025352998224725 %5Cu00352998224725 52%39%3982%3224725"]`,
+		"0000 00000000000000000000a52998224725 0 5f69111d-5cc3-43ea-ba97-a52998224725 a52998224725",
+		"%A52998224725A529 982 247 25 %2552998224725A529 982 247 25",
+		`["\\u52998224725A529 982 247 25","\\n52998224725A529 982 247 25"]`,
 		`{"":"%5\u00329 982 247 25","a":"%52\u0039 982 247 25","b":"%25\u0035529 982 247 25","c":"%2535\u00329 982 247 25"}`,
 	} {
 		f.Add([]byte(seed))
