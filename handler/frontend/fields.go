@@ -178,6 +178,9 @@ func readField(dec *jsontext.Decoder, name string) (string, error) {
 		_, err := dec.ReadToken()
 		return "", syntaxProblem(err)
 	}
+	if kind == jsontext.KindNull {
+		return "", invalidField(name, "It is null: leave the field out, or send "+rule.right+".")
+	}
 	if kind != rule.kind {
 		return "", invalidField(name, fmt.Sprintf("It is %s and must be %s.", kindName(kind), rule.right))
 	}
@@ -210,8 +213,6 @@ func invalidField(name, detail string) *problem.Problem {
 
 func kindName(kind jsontext.Kind) string {
 	switch kind {
-	case jsontext.KindNull:
-		return "null"
 	case jsontext.KindTrue, jsontext.KindFalse:
 		return "a boolean"
 	case jsontext.KindString:

@@ -60,7 +60,7 @@ func TestDecode(t *testing.T) {
 		{"twice", `{"phone":"11987654321","phone":"11987654321"}`, closed, "invalid-field", "phone", "twice"},
 		{"twice, escaped", `{"phone":"11987654321","\u0070hone":"11987654321"}`, closed, "invalid-field", "phone", "twice"},
 		{"twice within", `{"externalInfo":{"a":1,"a":2}}`, open, "invalid-field", "externalInfo", "twice"},
-		{"null", `{"phone":null}`, closed, "invalid-field", "phone", "null"},
+		{"null", `{"phone":null}`, closed, "invalid-field", "phone", "null: leave the field out, or send a phone number"},
 		{"a number", `{"personalTaxId":52998224725}`, closed, "invalid-field", "personalTaxId", "a number and must be a CPF"},
 		{"an array", `{"email":["a@b.c"]}`, closed, "invalid-field", "email", "an array"},
 		{"a string for an object", `{"externalInfo":"x"}`, open, "invalid-field", "externalInfo", "a string"},
