@@ -152,15 +152,22 @@ func CheckAppLinkParameter(name string) error {
 	return nil
 }
 
-// CheckOrigin accepts an origin in the one way in which browsers write it. It is
-// for an entry of [Frontend.AllowOrigins] whose placeholders are replaced.
+// CheckOrigin accepts an origin in the one way in which browsers write it, also of
+// the private schemes under which apps show their pages. It is for an entry of [Frontend.AllowOrigins] whose placeholders are replaced.
 func CheckOrigin(origin string) error {
 	if strings.Contains(origin, "*") {
 		return fmt.Errorf("%q has a *: list each origin, they may call with their users' credentials", origin)
 	}
 	u, err := url.Parse(origin)
-	if err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" {
+	if err != nil || u.Scheme == "" || u.Host == "" {
 		return fmt.Errorf("%q is not an origin such as https://app.example.com", origin)
+	}
+	switch u.Scheme {
+	case "file", "data", "blob", "about", "javascript":
+		return fmt.Errorf("%q is the origin of no page: below %s it is null, which cannot be listed", u.Redacted(), u.Scheme)
+	}
+	if near, ok := klavi.Nearest(u.Scheme, []string{"https", "http"}); ok && near != u.Scheme {
+		return fmt.Errorf("%q has the scheme %s: did you mean %s?", u.Redacted(), u.Scheme, near)
 	}
 	if u.User != nil {
 		return fmt.Errorf("%q has a user, which no origin has", u.Redacted())

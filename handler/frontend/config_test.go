@@ -98,6 +98,13 @@ func TestConfig(t *testing.T) {
 		{"app link parameter", func(f *Frontend) { f.AppLink = &AppLink{"https://app.example/open", "a&b"} }, "parameter"},
 
 		{"origins", func(f *Frontend) { f.AllowOrigins = []string{"https://a.example", "http://localhost:3000"} }, ""},
+		{"origins of apps", func(f *Frontend) {
+			f.AllowOrigins = []string{"capacitor://localhost", "ionic://localhost", "tauri://localhost", "chrome-extension://abcdefgh"}
+		}, ""},
+		{"an app's origin with a path", func(f *Frontend) { f.AllowOrigins = []string{"capacitor://localhost/"} }, `that is "capacitor://localhost"`},
+		{"an app's scheme alone", func(f *Frontend) { f.AllowOrigins = []string{"capacitor://"} }, "not an origin"},
+		{"a misspelt scheme", func(f *Frontend) { f.AllowOrigins = []string{"htps://a.example"} }, "did you mean https?"},
+		{"a file's origin", func(f *Frontend) { f.AllowOrigins = []string{"file://localhost"} }, "null, which cannot be listed"},
 		{"all origins", func(f *Frontend) { f.AllowOrigins = []string{"*"} }, "has a *"},
 		{"many origins", func(f *Frontend) { f.AllowOrigins = []string{"https://*.example"} }, "has a *"},
 		{"origin with a path", func(f *Frontend) { f.AllowOrigins = []string{"https://a.example/"} }, `that is "https://a.example"`},

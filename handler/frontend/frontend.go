@@ -105,7 +105,8 @@ type Frontend struct {
 	UnboundConsents bool `json:"unbound_consents,omitempty"`
 
 	// AllowOrigins are the other origins whose pages may call, with
-	// credentials: `https://app.example.com`. Default: none.
+	// credentials: `https://app.example.com`, or `capacitor://localhost` and
+	// the like for pages in an app. Default: none.
 	AllowOrigins []string `json:"allow_origins,omitempty"`
 
 	account      *gateway.Account

@@ -13,7 +13,7 @@ import (
 func TestOrigins(t *testing.T) {
 	closed := publicSite()
 	open := publicSite()
-	open.AllowOrigins = []string{"https://app.example", "http://localhost:3000"}
+	open.AllowOrigins = []string{"https://app.example", "http://localhost:3000", "capacitor://localhost"}
 	sites := map[string]*site{"closed": newSite(t, closed), "open": newSite(t, open)}
 	for _, test := range []struct {
 		site    string
@@ -35,11 +35,16 @@ func TestOrigins(t *testing.T) {
 		{"open", nil, 200, ""},
 		{"open", []string{"Origin", "https://app.example", "Sec-Fetch-Site", "cross-site"}, 200, "https://app.example"},
 		{"open", []string{"Origin", "http://localhost:3000"}, 200, "http://localhost:3000"},
+		{"open", []string{"Origin", "capacitor://localhost"}, 200, "capacitor://localhost"},
+		{"open", []string{"Origin", "capacitor://localhost", "Sec-Fetch-Site", "cross-site"}, 200, "capacitor://localhost"},
 		{"open", []string{"Origin", "https://example.com", "Sec-Fetch-Site", "same-origin"}, 200, ""},
 		{"open", []string{"Origin", "https://evil.example"}, 403, ""},
 		{"open", []string{"Origin", "https://app.example.evil.example"}, 403, ""},
 		{"open", []string{"Origin", "http://app.example"}, 403, ""},
 		{"open", []string{"Origin", "https://app.example:8443"}, 403, ""},
+		{"open", []string{"Origin", "capacitor://localhost.evil.example"}, 403, ""},
+		{"open", []string{"Origin", "ionic://localhost"}, 403, ""},
+		{"open", []string{"Origin", "https://localhost"}, 403, ""},
 		{"open", []string{"Origin", "null"}, 403, ""},
 		{"open", []string{"Sec-Fetch-Site", "cross-site"}, 403, ""},
 	} {
@@ -77,7 +82,7 @@ func TestProblemsCarryCORS(t *testing.T) {
 
 func TestPreflights(t *testing.T) {
 	open := publicSite()
-	open.AllowOrigins = []string{"https://app.example"}
+	open.AllowOrigins = []string{"https://app.example", "capacitor://localhost"}
 	for _, test := range []struct {
 		name                          string
 		f                             Frontend
@@ -87,6 +92,8 @@ func TestPreflights(t *testing.T) {
 		{"listed", open, "/klavi/links", "https://app.example", "POST", "authorization,content-type,idempotency-key,klavi-link-token", 204},
 		{"listed, get", open, "/klavi/institutions", "https://app.example", "GET", "authorization", 204},
 		{"listed, as jsdom asks", open, "/klavi/links", "https://app.example", "POST", "Klavi-Link-Token, Idempotency-Key, klavi-link-token", 204},
+		{"listed, an app's", open, "/klavi/links", "capacitor://localhost", "POST", "authorization,content-type", 204},
+		{"other app's", open, "/klavi/links", "ionic://localhost", "POST", "", 403},
 		{"other header among ours", open, "/klavi/links", "https://app.example", "POST", "X-Evil, Klavi-Link-Token", 403},
 		{"other origin", open, "/klavi/links", "https://evil.example", "POST", "", 403},
 		{"other method", open, "/klavi/links", "https://app.example", "DELETE", "", 403},
