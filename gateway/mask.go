@@ -2,7 +2,6 @@ package gateway
 
 import (
 	"bytes"
-	"slices"
 
 	"go.uber.org/zap/buffer"
 )
@@ -33,22 +32,26 @@ func maskToBuffer(text []byte) *buffer.Buffer {
 	if !m.needless {
 		return masked
 	}
-	for level := 1; level <= maskMaxLevels; level++ {
-		if masked != nil {
-			text = masked.Bytes()
+	if masked != nil {
+		text = masked.Bytes()
+	}
+	d := newDecoded(text)
+	for level := range maskMaxLevels {
+		if !d.undo(level) {
+			continue
 		}
-		plain, origin, more := decodeNeedless(text, level)
-		if !more {
-			break
-		}
-		again := (&masker{b: plain, source: text, origin: origin}).run()
+		again := (&masker{b: d.plain, source: text, origin: d.origin}).run()
 		if again == nil {
 			continue
 		}
 		if masked != nil {
 			masked.Free()
 		}
-		masked = again
+		masked, text = again, again.Bytes()
+		d = newDecoded(text)
+		for done := range level + 1 {
+			d.undo(done)
+		}
 	}
 	return masked
 }
@@ -240,35 +243,6 @@ func (m *masker) percent(i int) int {
 		before = char
 	}
 	return m.words(levels[:n]...)
-}
-
-// reading is where a word begins if what is before it is read in one way.
-type reading struct {
-	start  int
-	before byte // the character before it, decoded
-}
-
-// words handles one word in all its readings, from that of the outermost level of
-// escapes to the innermost, and reports where it ends. Secrets are looked for in
-// the innermost first, which is what the last reader will see; tax ids in the
-// outermost first, since what is before a masked one is not looked at again, and
-// only there do all characters stand for themselves.
-func (m *masker) words(readings ...reading) (end int) {
-	for _, r := range slices.Backward(readings) {
-		if end = m.wordEnd(r.start); end == r.start {
-			continue
-		}
-		if to, ok := m.token(r.start, end, r.before); ok {
-			return to
-		}
-	}
-	for _, r := range readings {
-		var replaced bool
-		if end, replaced = m.word(r.start, r.before); replaced {
-			break
-		}
-	}
-	return end
 }
 
 // word handles the word at i, if there is one, and reports where it ends and

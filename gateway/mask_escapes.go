@@ -1,69 +1,96 @@
 package gateway
 
-import "bytes"
+import (
+	"bytes"
+	"slices"
+)
 
 // maskMaxEscapes bounds how deeply nested escapes are followed, so that no text
 // takes more than linear time.
 const maskMaxEscapes = 4
 
-// maskMaxLevels is how many levels of escapes of one kind around the other are
-// undone, one at a time: what is a tax id at one of them may be none at the next.
-const maskMaxLevels = 2 * maskMaxEscapes
+// maskMaxLevels is how many levels of escapes are undone, one at a time: what is a
+// tax id at one of them may be none at the next.
+const maskMaxLevels = 2*maskMaxEscapes + 1
 
-// decodeNeedless undoes levels of escapes of what no encoder escapes, letters and
-// digits above all: those of JSON (\u0035) first, then those of URLs (RFC 3986,
-// section 2.3), and so on. It is how to write a tax id that is not seen, and the
-// same to every reader. It returns for each byte of plain, and for its end, the
-// index in text, and whether the last two levels had anything to undo.
-func decodeNeedless(text []byte, levels int) (plain []byte, origin []int, more bool) {
-	plain, origin = bytes.Clone(text), make([]int, len(text)+1)
-	for i := range origin {
-		origin[i] = i
-	}
-	last := 0
-	for level := 1; level <= levels; level++ {
-		escape := byte('\\')
-		if level%2 == 0 {
-			escape = '%'
-		}
-		to := 0
-		for from := 0; from < len(plain); to++ {
-			char, size := plain[from], 1
-			if char == escape {
-				char, size = needless(plain, from)
-			}
-			if size == 1 && char == '\\' && from+1 < len(plain) && plain[from+1] == '\\' {
-				// Two of them are one to JSON: its second begins no escape.
-				plain[to], origin[to] = char, origin[from]
-				to, from = to+1, from+1
-			}
-			plain[to], origin[to] = char, origin[from]
-			from += size
-		}
-		if to < len(plain) {
-			last = level
-		}
-		plain, origin[to] = plain[:to], len(text)
-	}
-	return plain, origin[:len(plain)+1], levels-last < 2
+// decoded is a text with needless escapes undone: of what no encoder escapes,
+// letters and digits above all. It is how to write a tax id that is not seen, and
+// the same to every reader.
+type decoded struct {
+	plain  []byte
+	origin []int // for each byte of plain, and for its end, the index in the text
 }
 
-// needless returns what the escape at i stands for, if no encoder would escape
-// that, and how many bytes it takes.
-func needless(b []byte, i int) (char byte, size int) {
-	if b[i] == '%' {
-		c, ok := hexByte(b, i+1)
-		// What a decoded percent sign begins is for another level.
-		if ok && isNeedless(c) {
-			return c, 3
-		}
-		if escaped, found := unicodeEscape(b, i+3); ok && c == '\\' && found && isNeedless(escaped) {
-			return escaped, 8 // of JSON in a URL
-		}
-	} else if c, length := (&masker{b: b}).decode(i); length > 2 && isNeedless(c) {
-		return c, length
+func newDecoded(text []byte) *decoded {
+	d := &decoded{bytes.Clone(text), make([]int, len(text)+1)}
+	for i := range d.origin {
+		d.origin[i] = i
 	}
-	return b[i], 1
+	return d
+}
+
+// undo undoes one level, and reports whether there was anything to undo. Levels
+// come in order: JSON (\u0035), URLs (RFC 3986, section 2.3), JSON in a string of
+// JSON or in a URL (\\u0035, %5Cu0035), URLs again, and so on.
+func (d *decoded) undo(level int) bool {
+	b, origin, to := d.plain, d.origin, 0
+	for from := 0; from < len(b); {
+		kept, char, size := 1, byte(0), 0
+		switch {
+		case b[from] == '\\' && level%2 == 0:
+			kept, char, size = needlessInJSON(b, from, 1<<(level/2))
+		case b[from] == '%' && level%2 != 0:
+			kept, char, size = needlessInURL(b, from)
+		case b[from] == '%' && level > 0:
+			kept, char, size = needlessInJSONInURL(b, from)
+		}
+		for range kept {
+			b[to], origin[to] = b[from], origin[from]
+			to, from = to+1, from+1
+		}
+		if size > 0 {
+			b[to], origin[to] = char, origin[from]
+			to, from = to+1, from+size
+		}
+	}
+	origin[to] = origin[len(b)]
+	d.plain, d.origin = b[:to], origin[:to+1]
+	return to < len(b)
+}
+
+// needlessInJSON looks at the run of backslashes at i: so many of them, and what
+// comes after them, are kept as they are; then, unless size is 0, so many bytes
+// stand for char. Depth is how many backslashes write one of the JSON that is
+// looked at: of three, two are a backslash, and the last begins an escape.
+func needlessInJSON(b []byte, i, depth int) (kept int, char byte, size int) {
+	next := i
+	for next < len(b) && b[next] == '\\' {
+		next++
+	}
+	count := next - i
+	if char, ok := unicodeEscape(b, next); ok && isNeedless(char) && count&-count == depth {
+		return count - depth, char, depth + len("u0035")
+	}
+	return count, 0, 0
+}
+
+// needlessInURL does the same for the percent sign at i. What a decoded percent
+// sign begins is for another level.
+func needlessInURL(b []byte, i int) (kept int, char byte, size int) {
+	if char, ok := hexByte(b, i+1); ok && isNeedless(char) {
+		return 0, char, len("%35")
+	}
+	return 1, 0, 0
+}
+
+// needlessInJSONInURL does the same for the percent sign at i, if it stands for a
+// backslash.
+func needlessInJSONInURL(b []byte, i int) (kept int, char byte, size int) {
+	backslash, ok := hexByte(b, i+1)
+	if char, found := unicodeEscape(b, i+3); ok && found && backslash == '\\' && isNeedless(char) {
+		return 0, char, len("%5Cu0035")
+	}
+	return 1, 0, 0
 }
 
 // isNeedless reports whether an escape of c is undone: no encoder makes it, or c is
@@ -72,6 +99,35 @@ func isNeedless(c byte) bool { return c == '%' || isUnreserved(c) }
 
 func isUnreserved(c byte) bool {
 	return isBase64URL(c) || c == '.' || c == '~'
+}
+
+// reading is where a word begins if what is before it is read in one way.
+type reading struct {
+	start  int
+	before byte // the character before it, decoded
+}
+
+// words handles one word in all its readings, from that of the outermost level of
+// escapes to the innermost, and reports where it ends. Secrets are looked for in
+// the innermost first, which is what the last reader will see; tax ids in the
+// outermost first, since what is before a masked one is not looked at again, and
+// only there do all characters stand for themselves.
+func (m *masker) words(readings ...reading) (end int) {
+	for _, r := range slices.Backward(readings) {
+		if end = m.wordEnd(r.start); end == r.start {
+			continue
+		}
+		if to, ok := m.token(r.start, end, r.before); ok {
+			return to
+		}
+	}
+	for _, r := range readings {
+		var replaced bool
+		if end, replaced = m.word(r.start, r.before); replaced {
+			break
+		}
+	}
+	return end
 }
 
 // decode returns the character at i and how many bytes it takes: plain,

@@ -86,7 +86,7 @@ func TestMaskForms(t *testing.T) {
 		"half an escape":      {`%A52998224725A529 982 247 25 {"a":"\\u52998224725A529 982 247 25"}`, `%A***A*** {"a":"\\u***A***"}`},
 		"many backslashes": {
 			`["` + strings.Repeat(`\`, 16) + `u00352998224725","` + strings.Repeat(`\`, 17) + `u00352998224725","` + strings.Repeat(`\`, 18) + `u00352998224725"]`,
-			`["***","\\***","\\***"]`,
+			`["***","` + strings.Repeat(`\`, 16) + `***","` + strings.Repeat(`\`, 16) + `***"]`,
 		},
 
 		"password in a URL": {"proxy http://ana:pass:w@rd@proxy:3128/?a@b, https://token@host", "proxy http://***@proxy:3128/?a@b, https://***@host"},
