@@ -1,4 +1,4 @@
-//go:build inbox && (linux || darwin)
+//go:build linux || darwin
 
 package inbox
 

@@ -1,4 +1,4 @@
-//go:build inbox && (!linux)
+//go:build !linux
 
 package inbox
 

@@ -1,5 +1,3 @@
-//go:build inbox
-
 package inbox
 
 // schemaVersion is the version of the schema that this code reads and writes.

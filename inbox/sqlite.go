@@ -1,5 +1,3 @@
-//go:build inbox
-
 package inbox
 
 import (

@@ -1,5 +1,3 @@
-//go:build inbox
-
 // Package inbox keeps reports on disk from the moment in which they are
 // acknowledged until they have been delivered.
 //
