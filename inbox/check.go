@@ -35,7 +35,10 @@ func (s *Store) check(ctx context.Context) (<-chan error, error) {
 	done := make(chan error, 1)
 	s.tasks.Go(func() {
 		defer close(done)
-		err := s.read(checking, func(db *sql.DB) error { return checkDatabase(checking, db) })
+		err := s.files.at(atCheck)
+		if err == nil {
+			err = s.read(checking, func(db *sql.DB) error { return checkDatabase(checking, db) })
+		}
 		done <- asDamage(err)
 	})
 	timer := time.NewTimer(checkWait)
@@ -129,10 +132,15 @@ func checkDatabase(ctx context.Context, db *sql.DB) error {
 	return checkRefs(ctx, db)
 }
 
-// checkRefs compares refs with what the reports say.
+// checkRefs compares refs with what the reports say, at one time.
 func checkRefs(ctx context.Context, db *sql.DB) error {
+	now, err := db.BeginTx(ctx, &sql.TxOptions{ReadOnly: true})
+	if err != nil {
+		return err
+	}
+	defer func() { _ = now.Rollback() }()
 	var want, got int64 // sums, whatever the order
-	rows, err := db.QueryContext(ctx, `SELECT id, refs FROM reports`)
+	rows, err := now.QueryContext(ctx, `SELECT id, refs FROM reports`)
 	if err != nil {
 		return err
 	}
@@ -155,7 +163,7 @@ func checkRefs(ctx context.Context, db *sql.DB) error {
 	if err := errors.Join(rows.Err(), rows.Close()); err != nil {
 		return err
 	}
-	rows, err = db.QueryContext(ctx, `SELECT kind, value, report FROM refs`)
+	rows, err = now.QueryContext(ctx, `SELECT kind, value, report FROM refs`)
 	if err != nil {
 		return err
 	}

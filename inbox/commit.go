@@ -105,11 +105,12 @@ func (s *Store) commit(ctx context.Context, d *Draft, head Head, digest [32]byte
 	if err := s.checkShare(&r.head, r.stored); err != nil {
 		return Receipt{}, err
 	}
-	if err := d.keep(&r.file, &r.body); err != nil {
+	m, err := d.keep(&r.file, &r.body)
+	if err != nil {
 		return Receipt{}, err
 	}
 	var receipt Receipt
-	err = s.submit(ctx, &op{intake: true, files: r.file != "", fn: func(t *tx) (err error) {
+	err = s.submit(ctx, &op{intake: true, moved: m, fn: func(t *tx) (err error) {
 		receipt, err = s.store(t, r)
 		return err
 	}})

@@ -161,21 +161,22 @@ func (d *Draft) Commit(ctx context.Context, head Head, digest [32]byte) (Receipt
 
 // keep makes the body ready for the row: either as a file in bodies/, or sealed
 // in memory.
-func (d *Draft) keep(file *string, body *[]byte) error {
+func (d *Draft) keep(file *string, body *[]byte) (*moved, error) {
 	stored := sealedSize(d.size)
 	if d.file == nil {
 		if err := d.grant.use(stored); err != nil {
-			return err
+			return nil, err
 		}
 		*body = d.sealer.seal(make([]byte, 0, stored), d.plain, 0, true)
-		return nil
+		return nil, nil
 	}
-	if err := d.s.files.keep(d.file, d.uid); err != nil {
+	m, err := d.s.files.keep(d.file, d.uid)
+	if err != nil {
 		_ = d.s.files.remove(d.s.files.body(d.uid))
-		return failure(err)
+		return nil, failure(err)
 	}
 	*file = d.uid
-	return nil
+	return m, nil
 }
 
 // Abort gives the draft up. It does nothing if it has ended.
@@ -192,7 +193,7 @@ func (d *Draft) Abort() {
 	d.grant.release()
 	for _, b := range [][]byte{d.plain, d.out} {
 		if b != nil {
-			clear(b)
+			clear(b[:cap(b)])
 			chunks.Put(&b)
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 )
 
 // The names in the directory of a store.
@@ -25,11 +26,15 @@ const (
 	atFolder    = "the folder is synced"
 	atCommit    = "a transaction begins"
 	atCommitted = "a transaction is on disk"
+	atCheck     = "the database is checked"
 )
 
 // files are the bodies that do not stand in the database.
 type files struct {
 	dir string
+	// folderFailures is how often a sync of bodies/ has failed. What was moved
+	// there before must be moved there anew: another sync says nothing of it.
+	folderFailures atomic.Int64
 	// fault, in tests, makes an operation fail, or the process end.
 	fault func(point string) error
 }
@@ -69,20 +74,21 @@ func (f *files) create(uid string) (*os.File, error) {
 // keep makes a file that is complete one of the bodies. It is not durable
 // before syncBodies has returned. An error of Sync is final: the kernel forgets
 // what it could not write, and says so only once.
-func (f *files) keep(file *os.File, uid string) error {
+func (f *files) keep(file *os.File, uid string) (*moved, error) {
 	if err := f.at(atWritten); err != nil {
-		return err
+		return nil, err
 	}
 	if err := file.Sync(); err != nil {
-		return err
+		return nil, err
 	}
 	if err := f.at(atSynced); err != nil {
-		return err
+		return nil, err
 	}
+	m := &moved{f.folderFailures.Load()}
 	if err := os.Rename(f.tmp(uid), f.body(uid)); err != nil {
-		return err
+		return nil, err
 	}
-	return f.at(atRenamed)
+	return m, f.at(atRenamed)
 }
 
 // remove removes a file of the store; that it is gone already is no error.
@@ -94,11 +100,22 @@ func (f *files) remove(path string) error {
 }
 
 func (f *files) syncBodies() error {
-	if err := f.at(atFolder); err != nil {
-		return err
+	err := f.at(atFolder)
+	if err == nil {
+		err = syncDir(f.path(bodiesName))
 	}
-	return syncDir(f.path(bodiesName))
+	if err != nil {
+		f.folderFailures.Add(1)
+	}
+	return err
 }
+
+// moved is a file that was moved to bodies/.
+type moved struct{ failures int64 }
+
+// stale reports whether a sync of bodies/ has failed since the file was moved
+// there.
+func (f *files) stale(m *moved) bool { return m.failures != f.folderFailures.Load() }
 
 func syncDir(path string) error {
 	dir, err := os.Open(path)

@@ -51,8 +51,9 @@ func (g *grant) use(n int64) error {
 	r := &g.s.room
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if limit > 0 && r.held+r.arriving+step > limit {
-		if step = g.used - g.n; r.held+r.arriving+step > limit {
+	taken := r.held + r.arriving + g.s.quarantined.Load()
+	if limit > 0 && taken+step > limit {
+		if step = g.used - g.n; taken+step > limit {
 			return maxSizeReached(limit)
 		}
 	}
@@ -109,7 +110,7 @@ func (s *Store) admit() error {
 	if err := s.trouble.get(); err != nil {
 		return err
 	}
-	if limit := s.settings().MaxSize; limit > 0 && s.room.size() >= limit {
+	if limit := s.settings().MaxSize; limit > 0 && s.room.size()+s.quarantined.Load() >= limit {
 		return maxSizeReached(limit)
 	}
 	return s.lowDisk()

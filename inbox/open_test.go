@@ -66,12 +66,12 @@ func TestWrongKey(t *testing.T) {
 				mustPut(t, s, testHead("b"), body[:100])
 				o.Dir = killed(t, s)
 				if damage { // then it is found out in another way
-					data, err := os.ReadFile(filepath.Join(o.Dir, dbName+"-wal"))
+					data, err := os.ReadFile(filepath.Join(o.Dir, dbName))
 					if err != nil {
 						t.Fatal(err)
 					}
 					at := bytes.Index(data, []byte("CREATE TABLE reports"))
-					flip(t, filepath.Join(o.Dir, dbName+"-wal"), int64(at), 0x20)
+					flip(t, filepath.Join(o.Dir, dbName), int64(at), 0x20)
 				}
 				before := fingerprint(t, o.Dir)
 

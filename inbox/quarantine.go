@@ -48,17 +48,19 @@ func (d *Draft) Quarantine(ctx context.Context, signature string, received time.
 		return fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
 	head, key, stored := d.sealer.sealHead(text), s.keys.wrap(d.key, d.uid), sealedSize(d.size)
-	if s.quarantined.Load()+stored > maxQuarantined {
+	defer s.quarantining.Add(-stored)
+	if arriving := s.quarantining.Add(stored); s.quarantined.Load()+arriving > maxQuarantined {
 		return fmt.Errorf("%w: %d bytes are quarantined", ErrFull, maxQuarantined)
 	}
 	var file string
 	var body []byte
-	if err := d.keep(&file, &body); err != nil {
+	m, err := d.keep(&file, &body)
+	if err != nil {
 		return err
 	}
 	added := false
 	// The same signature is the same body: it is over all of it.
-	err = s.submit(ctx, &op{intake: true, files: file != "", fn: func(t *tx) error {
+	err = s.submit(ctx, &op{intake: true, moved: m, fn: func(t *tx) error {
 		result, err := t.exec(`INSERT INTO quarantine (uid, received, signature, key, head, file, size, stored, body)
 			SELECT ?, ?, ?3, ?, ?, ?, ?, ?, ? WHERE NOT EXISTS (SELECT 1 FROM quarantine WHERE signature = ?3)`,
 			d.uid, received.UnixMilli(), []byte(signature), key, head, nullable(file), d.size, stored, body)
@@ -158,19 +160,28 @@ func (s *Store) releaseOne(ctx context.Context, id int64, check func(*Quarantine
 	}
 	r.file, r.body = file.String, body
 	var receipt Receipt
+	var gone bool
 	err = s.write(ctx, func(t *tx) error {
-		if _, err := t.exec(`DELETE FROM quarantine WHERE id = ?`, id); err != nil {
+		gone = false
+		result, err := t.exec(`DELETE FROM quarantine WHERE id = ?`, id)
+		if err != nil {
 			return err
 		}
-		var err error
+		if n, err := result.RowsAffected(); err != nil || n == 0 {
+			gone = true // released by somebody else, or too old since just now
+			return err
+		}
 		receipt, err = s.store(t, r)
 		t.then(func() { s.quarantined.Add(-stored) })
 		return err
 	})
-	if err == nil && file.Valid && (receipt.Duplicate || receipt.Erased) {
+	if err != nil || gone {
+		return false, err
+	}
+	if file.Valid && (receipt.Duplicate || receipt.Erased) {
 		err = s.files.remove(s.files.body(file.String))
 	}
-	return err == nil, err
+	return true, err
 }
 
 // dropQuarantined removes what was quarantined before a time.

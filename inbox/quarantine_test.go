@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -142,5 +144,94 @@ func TestReleaseOfADamagedBody(t *testing.T) {
 	}
 	if !bytes.Contains([]byte(log.String()), []byte("a quarantined body is damaged")) {
 		t.Errorf("got %s, want that it names the damaged one", log)
+	}
+}
+
+// Two configs that are loaded one after the other both go through what is
+// quarantined. A body becomes one report, whose file stays.
+func TestReleaseTwiceAtOnce(t *testing.T) {
+	s, c, _ := clocked(t, Settings{})
+	for _, wait := range []time.Duration{time.Minute, time.Hour} { // a duplicate, or a repetition
+		body := randomBody(100_000)
+		name := wait.String()
+		if err := quarantine(t, s, name, body); err != nil {
+			t.Fatal(err)
+		}
+		c.pass(wait)
+		var both sync.WaitGroup // until each has read it
+		both.Add(2)
+		var released atomic.Int64
+		var wg sync.WaitGroup
+		for range 2 {
+			wg.Go(func() {
+				n, err := s.Release(t.Context(), func(q *Quarantined) (*Head, error) {
+					both.Done()
+					both.Wait()
+					head := testHead("of " + name)
+					head.Received = q.Received
+					return &head, nil
+				})
+				if err != nil {
+					t.Error(err)
+				}
+				released.Add(int64(n))
+			})
+		}
+		wg.Wait()
+		if n := released.Load(); n != 1 {
+			t.Errorf("after %s: got %d released, want one", wait, n)
+		}
+		checkStored(t, s, map[string][]byte{"of " + name: body})
+		if n := s.quarantined.Load(); n != 0 {
+			t.Errorf("after %s: got %d bytes quarantined, want none", wait, n)
+		}
+	}
+}
+
+// Many that come together do not all take the room that is there for one.
+func TestQuarantineOfManyAtOnce(t *testing.T) {
+	s, _, _ := clocked(t, Settings{})
+	s.quarantined.Store(maxQuarantined - 350_000)
+	release := holdWriter(t, s)
+	defer release()
+	var full atomic.Int64
+	var wg sync.WaitGroup
+	for i := range 10 {
+		wg.Go(func() {
+			err := quarantine(t, s, fmt.Sprint(i), randomBody(100_000))
+			if err != nil && !errors.Is(err, ErrFull) {
+				t.Errorf("got %v, want %v or none", err, ErrFull)
+			}
+			if err != nil {
+				full.Add(1)
+			}
+		})
+	}
+	eventually(t, "each stands in line or was refused", func() bool { return len(s.ops)+int(full.Load()) >= 10 })
+	release()
+	wg.Wait()
+	if n := full.Load(); n != 7 {
+		t.Errorf("got %d of 10 refused with room for three, want 7", n)
+	}
+	if n := s.quarantining.Load(); n != 0 {
+		t.Errorf("got %d bytes on their way, want none", n)
+	}
+}
+
+// What is quarantined counts for max_size.
+func TestQuarantineAndMaxSize(t *testing.T) {
+	s, _, _ := clocked(t, Settings{MaxSize: 250_000})
+	if err := quarantine(t, s, "one", randomBody(100_000)); err != nil {
+		t.Fatal(err)
+	}
+	mustPut(t, s, headAt(s, "a"), randomBody(100_000))
+	if _, err := put(s, headAt(s, "b"), randomBody(100_000)); !errors.Is(err, ErrFull) {
+		t.Errorf("got %v, want %v", err, ErrFull)
+	}
+	if n := release(t, s, "one"); n != 1 {
+		t.Errorf("got %d released, want one", n)
+	}
+	if err := s.Ready(); err != nil {
+		t.Errorf("got %v from Ready, want none", err)
 	}
 }

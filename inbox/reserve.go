@@ -5,6 +5,8 @@ import (
 	"errors"
 	"io/fs"
 	"os"
+
+	sqlite3 "modernc.org/sqlite/lib"
 )
 
 const (
@@ -72,6 +74,26 @@ func (s *Store) makeRoom() bool {
 	}
 	s.log.Warn("the disk is full: the inbox uses its reserve to get rid of reports", "dir", s.dir)
 	return s.w.checkpoint() == nil
+}
+
+// writeOut has everything in the log written once more, to where it belongs, and
+// synced. Whoever was killed before a sync, or was told that one has failed, has
+// left there what reads as if it were on the disk: a copy of such a report would
+// be taken for a duplicate of one that is safe.
+func (s *Store) writeOut(path string) error {
+	err := s.w.checkpoint()
+	switch {
+	case sqliteCode(err) != sqlite3.SQLITE_FULL:
+		return err
+	case s.makeRoom():
+		return nil
+	}
+	log, err := os.Open(path + "-wal")
+	if err != nil {
+		return err
+	}
+	defer log.Close()
+	return log.Sync()
 }
 
 func writeFileSync(path string, data []byte) error {

@@ -53,6 +53,8 @@ type Store struct {
 
 	erased      atomic.Int64 // how much was erased that could arrive again
 	quarantined atomic.Int64 // bytes
+	// quarantining are the bytes that are on their way there.
+	quarantining atomic.Int64
 
 	// stored is called for each report that has been stored and is to be
 	// delivered, after the commit. It must not block. It is set before the
@@ -181,6 +183,10 @@ func (s *Store) openOnce(ctx context.Context) error {
 		if err := s.adoptTail(ctx, log); err != nil {
 			return err
 		}
+	}
+	// Before the check, which would keep the log from being written out.
+	if err := s.writeOut(path); err != nil {
+		return err
 	}
 	checked, err := s.check(ctx)
 	if err != nil {

@@ -31,6 +31,11 @@ func (s *Store) sweep(ctx context.Context, checked <-chan error) error {
 		if missing, err = matchFiles(t, present); err != nil {
 			return err
 		}
+		// These get their rows after this, or are removed by who began them.
+		s.drafts.Range(func(uid, _ any) bool {
+			delete(present, uid.(string))
+			return true
+		})
 		for _, id := range missing {
 			if err := s.markDamaged(t, id, "its file is missing"); err != nil {
 				return err
@@ -83,9 +88,6 @@ func (s *Store) removeDrafts() error {
 // been acknowledged, or have ended. Where rows were lost, they are kept aside.
 func (s *Store) removeOrphans(ctx context.Context, names map[string]bool, salvaged bool) error {
 	for name := range names {
-		if _, underWay := s.drafts.Load(name); underWay {
-			continue
-		}
 		if salvaged && !s.hasEnded(ctx, name) {
 			s.log.Error("a stored body has lost its row and was set aside", "uid", name)
 			if err := s.files.setAside(name); err != nil {

@@ -110,13 +110,6 @@ func (s *Store) repair() error {
 		s.trouble.set(err)
 		return failure(err)
 	}
-	// What is in the log is written once more, to where it belongs, and synced:
-	// a sync that failed says nothing of what was written before it, and the
-	// next one that succeeds neither.
-	if err := s.w.checkpoint(); err != nil {
-		s.trouble.set(err)
-		return failure(err)
-	}
 	s.trouble.clear()
 	s.log.Info("the inbox can be written again", "dir", s.dir)
 	return nil

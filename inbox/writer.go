@@ -15,7 +15,10 @@ import (
 // maxBatch is how many operations are committed together at most.
 const maxBatch = 128
 
-var errBusy = errors.New("inbox: somebody reads")
+var (
+	errBusy  = errors.New("inbox: somebody reads")
+	errStale = fmt.Errorf("%w: a sync of its folder has failed since it was written", ErrUnavailable)
+)
 
 // op is something that somebody wants to have written.
 type op struct {
@@ -24,8 +27,8 @@ type op struct {
 	lazy bool
 	// intake: it stores something new, so it has no right to the reserve.
 	intake bool
-	// files: it refers to a file that has just been moved to bodies/.
-	files bool
+	// moved is the file that it refers to, if that has just been moved to bodies/.
+	moved *moved
 	// raw stands in for fn. It runs alone, outside a transaction.
 	raw func(*writer) error
 
@@ -336,14 +339,19 @@ func (s *Store) transact(ops []*op) error {
 		s.note(err)
 		return err
 	}
-	var intake, files bool
+	var intake, moved bool
 	for _, o := range ops {
 		intake = intake || o.intake
-		files = files || o.files
+		moved = moved || o.moved != nil
 	}
-	if files {
+	if moved {
 		if err := s.files.syncBodies(); err != nil {
 			return failure(err)
+		}
+		for _, o := range ops {
+			if o.moved != nil && s.files.stale(o.moved) {
+				return errStale
+			}
 		}
 	}
 	if err := s.files.at(atCommit); err != nil {
