@@ -5,7 +5,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
+	"unicode/utf8"
 )
 
 // refs is by what a report can be found. None of it is personal.
@@ -50,6 +52,44 @@ func (r *refs) each(fn func(kind, value string) error) error {
 	return nil
 }
 
+// typesText is the subjects of a report as they stand in its record: their names
+// may be anything.
+func typesText(subjects []string) string {
+	text, _ := json.Marshal(subjects) // no list of texts fails
+	return string(text)
+}
+
+func typesOf(text string) (subjects []string) {
+	_ = json.Unmarshal([]byte(text), &subjects) // a record that is damaged has none
+	return subjects
+}
+
+// valid returns the head with all its texts in UTF-8. JSON has no others: what is
+// sealed would differ from what stands beside it.
+func (h Head) valid() Head {
+	text := func(s string) string { return strings.ToValidUTF8(s, "\uFFFD") }
+	texts := func(list []string) []string {
+		if !slices.ContainsFunc(list, func(s string) bool { return !utf8.ValidString(s) }) {
+			return list
+		}
+		list = slices.Clone(list)
+		for i, s := range list {
+			list[i] = text(s)
+		}
+		return list
+	}
+	h.ReportID, h.RequestID, h.Subjects = text(h.ReportID), text(h.RequestID), texts(h.Subjects)
+	h.LinkIDs, h.ConsentIDs, h.EventIDs = texts(h.LinkIDs), texts(h.ConsentIDs), texts(h.EventIDs)
+	if h.EventConsents != nil {
+		events := make(map[string][]string, len(h.EventConsents))
+		for name, list := range h.EventConsents {
+			events[text(name)] = append(events[text(name)], texts(list)...)
+		}
+		h.EventConsents = events
+	}
+	return h
+}
+
 // sealedHead is what is sealed beside a body. The record says the same of it in
 // clear, but that can be damaged without being noticed.
 type sealedHead struct {
@@ -79,6 +119,7 @@ func (s *Store) newRecord(uid string, sl *sealer, wrapped []byte, head Head, dig
 	if head.Received.IsZero() {
 		head.Received = s.now()
 	}
+	head = head.valid()
 	r := &record{
 		uid: uid, head: head, digest: digest, size: size, key: wrapped, stored: sealedSize(size),
 		refs: refs{head.RequestID, head.LinkIDs, head.ConsentIDs, head.EventIDs},
@@ -188,7 +229,7 @@ func (s *Store) insertReport(t *tx, r *record, receipt Receipt, state string) (i
 	}
 	result, err := t.exec(`INSERT INTO reports (uid, kind, type, report_id, digest, size, received, code, refs, repeat, conflict, state, ended)
 		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
-		r.uid, string(h.Kind), strings.Join(h.Subjects, " "), h.ReportID, r.digest[:], r.size, h.Received.UnixMilli(), h.Code, r.refText,
+		r.uid, string(h.Kind), typesText(h.Subjects), h.ReportID, r.digest[:], r.size, h.Received.UnixMilli(), h.Code, r.refText,
 		receipt.Repeat, receipt.Conflict, state, ended)
 	if err != nil {
 		return 0, err

@@ -319,3 +319,69 @@ func TestNoFileHandles(t *testing.T) {
 	s := openTest(t, testOptions(t, dir))
 	checkKept(t, s, ids)
 }
+
+// A store whose disk has been filled by somebody opens all the same, so that
+// what is there can leave.
+func TestOpensOnAFullDisk(t *testing.T) {
+	for _, test := range []struct {
+		name    string
+		size    int
+		reserve bool
+	}{{"rows", 10_000, true}, {"files", 150_000, true}, {"without a reserve", 10_000, false}} {
+		t.Run(test.name, func(t *testing.T) {
+			f := newFullDisk(t, test.size)
+			uids := f.fill(0)
+			err := f.s.write(t.Context(), func(tx *tx) error { // some of it was under way
+				_, err := tx.exec(`UPDATE deliveries SET claimed_by = 'test', claimed_until = 1`)
+				return err
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			elsewhere := killed(t, f.s)
+			_ = f.s.Close()
+			dir := f.s.dir
+			if err := os.RemoveAll(dir); err != nil {
+				t.Fatal(err)
+			}
+			copyFiles(t, dir, elsewhere)
+			if !test.reserve {
+				_ = os.Remove(filepath.Join(dir, reserveName))
+			}
+			_ = os.Remove(filepath.Join(dir, dbName+"-shm")) // after a power cut, there is none
+			other := filepath.Join(f.disk, "other")
+			fillUp(t, other)
+			var o Options
+			o, f.log = quietOptions(dir)
+			if !test.reserve {
+				if _, err := Open(t.Context(), o); !errors.Is(err, ErrFull) {
+					t.Errorf("got %v with no room at all, want %v", err, ErrFull)
+				}
+				giveBack(t, other, 200_000)
+			}
+			f.s = openTest(t, o)
+			if n := len(readAllBodies(t, f.s)); n != len(uids)+1 {
+				t.Errorf("got %d bodies, want %d", n, len(uids)+1)
+			}
+			for _, uid := range uids {
+				end(t, f.s, uid, "delivered")
+			}
+			if err := os.Remove(other); err != nil {
+				t.Fatal(err)
+			}
+			eventually(t, "there is room again", func() bool { return f.s.Ready() == nil })
+		})
+	}
+}
+
+// giveBack shortens a file.
+func giveBack(t testing.TB, path string, n int64) {
+	t.Helper()
+	info, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(path, info.Size()-n); err != nil {
+		t.Fatal(err)
+	}
+}

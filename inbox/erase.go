@@ -26,9 +26,10 @@ type EraseReceipt struct {
 	At    time.Time
 	// Reports are those that it was about, the oldest first.
 	Reports []ErasedReport
-	// Copies are files with earlier copies of the database, from when it was
-	// damaged. They may still hold what was erased, until they are removed:
-	// after KeepDead, or by hand.
+	// Copies are files that may still hold what was erased: earlier copies of the
+	// database, from when it was damaged, until they are removed after KeepDead or
+	// by hand; and the log of the database if somebody was reading, until that
+	// has ended.
 	Copies []string
 }
 
@@ -63,10 +64,32 @@ func (s *Store) Erase(ctx context.Context, kind, value, who, why string) (EraseR
 	if err != nil {
 		return receipt, err
 	}
-	// The log of the database still has what the rows held.
-	s.tidy(ctx)
-	receipt.Copies, err = s.files.copies()
-	return receipt, err
+	emptied := s.emptyLog(ctx)
+	if receipt.Copies, err = s.files.copies(); err != nil {
+		return receipt, err
+	}
+	if !emptied {
+		receipt.Copies = append(receipt.Copies, s.files.path(dbName)+"-wal")
+	}
+	return receipt, nil
+}
+
+// emptyLog removes what the rows that were erased held from the log of the
+// database. Somebody who reads for long keeps it from that; then maintain does it
+// later.
+func (s *Store) emptyLog(ctx context.Context) bool {
+	const patience, pause = 20, 100 * time.Millisecond
+	for range patience {
+		if !s.untidy.Load() || s.tidy(ctx) == nil {
+			return true
+		}
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return false
+		}
+	}
+	return false
 }
 
 // erase does it in a transaction.
@@ -91,7 +114,7 @@ func (s *Store) erase(t *tx, kind, value, who, why string) ([]ErasedReport, erro
 		if err := rows.Scan(&r.id, &r.UID, &r.ReportID, &r.State, &of, &types); err != nil {
 			return nil, err
 		}
-		if Kind(of) == KindEvent && s.erasesOnAny(strings.Fields(types)) {
+		if Kind(of) == KindEvent && s.erasesOnAny(typesOf(types)) {
 			continue
 		}
 		found = append(found, r)
@@ -121,7 +144,8 @@ func (s *Store) erase(t *tx, kind, value, who, why string) ([]ErasedReport, erro
 			return nil, err
 		}
 	}
-	t.then(func() { s.erased.Add(int64(len(values))) })
+	s.erased.Add(1) // also for what is stored in the same transaction
+	t.then(func() { s.untidy.Store(true) })
 	return reports, s.audit(t, who, "erase "+kind+" "+value, "", why)
 }
 

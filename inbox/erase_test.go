@@ -2,6 +2,9 @@ package inbox
 
 import (
 	"bytes"
+	"context"
+	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -46,7 +49,7 @@ func TestErase(t *testing.T) {
 			if id, found := strings.CutPrefix(value, "uid of "); found {
 				value = uids[id]
 			}
-			key := rawKey(t, s, uids[test.gone[0]])
+			traces := tracesOf(t, s, uids[test.gone[0]])
 
 			receipt, err := s.Erase(t.Context(), test.kind, value, "an operator", "a person asked for it")
 			if err != nil {
@@ -72,10 +75,8 @@ func TestErase(t *testing.T) {
 					t.Errorf("got %s gone, want it left alone", id)
 				}
 			}
-			for _, name := range filesIn(t, s.dir) {
-				if data, _ := os.ReadFile(filepath.Join(s.dir, name)); bytes.Contains(data, key) {
-					t.Errorf("got the key of a report that was erased in %s", name)
-				}
+			if found := traces.find(t, s.dir); len(found) > 0 {
+				t.Errorf("got what was erased in %v", found)
 			}
 			if n := countRows(t, s, `SELECT count(*) FROM audit WHERE who = 'an operator' AND why = 'a person asked for it'`); n != len(gone)+1 {
 				t.Errorf("got %d lines in the record, want %d", n, len(gone)+1)
@@ -111,15 +112,47 @@ func countRows(t testing.TB, s *Store, query string, args ...any) (n int) {
 	return n
 }
 
-func rawKey(t testing.TB, s *Store, uid string) (key []byte) {
+// traces is what the files hold of a report that is there.
+type traces [][]byte
+
+// tracesOf returns the key, the head and parts of the body of a report, as they
+// stand in the files.
+func tracesOf(t testing.TB, s *Store, uid string) traces {
 	t.Helper()
+	var key, head, body []byte
 	err := s.write(t.Context(), func(tx *tx) error {
-		return tx.get([]any{&key}, `SELECT key FROM bodies b JOIN reports r ON r.id = b.report WHERE r.uid = ?`, uid)
+		return tx.get([]any{&key, &head, &body}, `SELECT key, head, coalesce(body, x'') FROM bodies b JOIN reports r ON r.id = b.report WHERE r.uid = ?`, uid)
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return key
+	found := traces{key, head}
+	// A long one does not stand in one piece.
+	for part := range bytesIn(body, 500) {
+		if len(part) > 32 {
+			part = part[len(part)/2-16 : len(part)/2+16]
+		}
+		found = append(found, part)
+	}
+	if len(found.find(t, s.dir)) == 0 {
+		t.Fatalf("got no trace of %s that is there", uid)
+	}
+	return found
+}
+
+// find returns the files that hold any of it.
+func (tr traces) find(t testing.TB, dir string) (names []string) {
+	t.Helper()
+	for _, name := range filesIn(t, dir) {
+		data, err := os.ReadFile(filepath.Join(dir, name))
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
+			t.Fatal(err)
+		}
+		if slices.ContainsFunc(tr, func(part []byte) bool { return bytes.Contains(data, part) }) {
+			names = append(names, name)
+		}
+	}
+	return names
 }
 
 func TestEraseOnEvent(t *testing.T) {
@@ -132,9 +165,10 @@ func TestEraseOnEvent(t *testing.T) {
 	both := event(s, "consent_deleted", "3", "c3", "c4")
 	both.Subjects = append(both.Subjects, "consent_created")
 	both.EventConsents = map[string][]string{"consent_deleted": {"c3"}, "consent_created": {"c4"}}
-	mustPut(t, s, about(s, "c", "l2", "c3"), []byte("body of c"))
+	traces := tracesOf(t, s, mustPut(t, s, about(s, "c", "l2", "c3"), randomBody(30_000)).UID)
 	mustPut(t, s, about(s, "d", "l3", "c4"), []byte("body of d"))
 	mustPut(t, s, both, []byte("event 3"))
+	eventually(t, "nothing is left of it", func() bool { return len(traces.find(t, s.dir)) == 0 })
 	// And again, by a person: the events stay until they are delivered.
 	if _, err := s.Erase(t.Context(), EraseConsent, "c1", "x", "y"); err != nil {
 		t.Fatal(err)
@@ -171,4 +205,65 @@ func TestEraseRefuses(t *testing.T) {
 			t.Errorf("got %v erased, want an error", what)
 		}
 	}
+}
+
+// What arrives together with the first erasure is not kept either.
+func TestEraseInTheSameTransaction(t *testing.T) {
+	s, _, _ := clocked(t, Settings{})
+	release := holdWriter(t, s)
+	defer release()
+	erased, stored := make(chan error, 1), make(chan Receipt, 1)
+	go func() {
+		_, err := s.Erase(context.Background(), EraseConsent, "c1", "x", "y")
+		erased <- err
+	}()
+	eventually(t, "the erasure stands in line", func() bool { return len(s.ops) == 1 })
+	go func() {
+		r, err := put(s, about(s, "a", "l1", "c1"), []byte("body of a"))
+		if err != nil {
+			t.Error(err)
+		}
+		stored <- r
+	}()
+	eventually(t, "the report stands behind it", func() bool { return len(s.ops) == 2 })
+	release()
+	if err := <-erased; err != nil {
+		t.Fatal(err)
+	}
+	if r := <-stored; !r.Erased {
+		t.Errorf("got %+v, want it erased", r)
+	}
+}
+
+// Who reads for long keeps the log from being emptied. It is said, and done later,
+// however many reports arrive.
+func TestEraseWhileSomebodyReads(t *testing.T) {
+	bubble(t, nil, func(t *testing.T, s *Store) {
+		tr := tracesOf(t, s, mustPut(t, s, about(s, "a", "l1", "c1"), randomBody(30_000)).UID)
+		rows, err := s.readers.QueryContext(t.Context(), `SELECT id FROM reports`)
+		if err != nil || !rows.Next() {
+			t.Fatalf("got no row and %v", err)
+		}
+		receipt, err := s.Erase(t.Context(), EraseConsent, "c1", "x", "y")
+		if err != nil || len(receipt.Copies) != 1 || len(tr.find(t, s.dir)) == 0 {
+			t.Fatalf("got %+v and %v, want that the log still holds it", receipt, err)
+		}
+		if found := tr.find(t, s.dir); !slices.Contains(found, filepath.Base(receipt.Copies[0])) {
+			t.Errorf("got what was erased in %v, want it in %s", found, receipt.Copies)
+		}
+		if err := rows.Close(); err != nil {
+			t.Fatal(err)
+		}
+		for i := range 40 { // never quiet for a second
+			arrive(t, s, "a", fmt.Sprint(i))
+			pass(100 * time.Millisecond)
+		}
+		if found := tr.find(t, s.dir); len(found) > 0 {
+			t.Errorf("got what was erased in %v when nobody reads any more", found)
+		}
+		receipt, err = s.Erase(t.Context(), EraseConsent, "c2", "x", "y")
+		if err != nil || len(receipt.Copies) > 0 {
+			t.Errorf("got %+v and %v, want nothing left anywhere", receipt, err)
+		}
+	})
 }

@@ -41,7 +41,7 @@ func failure(err error) error {
 		return nil
 	case errors.Is(err, ErrFull), errors.Is(err, ErrUnavailable), errors.Is(err, ErrDamaged):
 		return err
-	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT), sqliteCode(err) == sqlite3.SQLITE_FULL:
+	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT), isFull(err):
 		return fmt.Errorf("%w: no space is left on the disk: %w", ErrFull, err)
 	default:
 		return fmt.Errorf("%w: %w", ErrUnavailable, err)
@@ -55,6 +55,13 @@ func sqliteCode(err error) int {
 		return 0
 	}
 	return e.Code() & 0xff
+}
+
+// isFull reports whether the database says that there is no space: for its pages,
+// or for the small file with which its connections agree on what is in the log.
+func isFull(err error) bool {
+	var e *sqlite.Error
+	return errors.As(err, &e) && (e.Code()&0xff == sqlite3.SQLITE_FULL || e.Code() == sqlite3.SQLITE_IOERR_SHMSIZE)
 }
 
 // isCorrupt reports whether the database says that its pages are damaged.

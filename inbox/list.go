@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 )
 
@@ -159,7 +158,7 @@ func scanRecord(rows *sql.Rows) (r Record, err error) {
 	if err := json.Unmarshal([]byte(refText), &known); err != nil {
 		return r, fmt.Errorf("%w: the record of %s: %w", ErrDamaged, r.UID, err)
 	}
-	r.Types, r.Digest, r.Received = strings.Fields(types), hex.EncodeToString(digest), time.UnixMilli(received)
+	r.Types, r.Digest, r.Received = typesOf(types), hex.EncodeToString(digest), time.UnixMilli(received)
 	r.RequestID, r.LinkIDs, r.ConsentIDs, r.EventIDs = known.Request, known.Links, known.Consents, known.Events
 	if ended.Valid {
 		r.Ended = time.UnixMilli(ended.Int64)

@@ -9,7 +9,6 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"strings"
 )
 
 // load reads what a delivery of a report needs, all but subject and attempt. Its
@@ -117,7 +116,7 @@ func (s *Store) discard(t *tx, id int64) error {
 		return err
 	}
 	t.then(func() {
-		s.room.hold(Kind(kind), strings.Fields(types), -stored)
+		s.room.hold(Kind(kind), typesOf(types), -stored)
 		if !file.Valid {
 			return
 		}

@@ -2,7 +2,6 @@ package inbox
 
 import (
 	"context"
-	"errors"
 	"time"
 )
 
@@ -43,9 +42,9 @@ func (s *Store) maintain() {
 		}
 		reserve.tick(s)
 		// After a second in which nothing was written, or when it is needed.
-		if n := s.writes.Load(); n != tidied && (n == writes || s.lowDisk() != nil) {
+		if n := s.writes.Load(); s.untidy.Load() || n != tidied && (n == writes || s.lowDisk() != nil) {
 			tidied = n
-			s.tidy(ctx)
+			_ = s.tidy(ctx)
 		} else {
 			writes = n
 		}
@@ -73,23 +72,23 @@ func (r *retainer) due(now time.Time) bool {
 	return since >= 0 && since < 6*retainInterval
 }
 
-// tidy gives back to the disk what is not needed any more.
-func (s *Store) tidy(ctx context.Context) {
-	for ctx.Err() == nil {
-		more := false
-		err := s.submit(ctx, &op{raw: func(w *writer) error {
-			var err error
+// tidy gives back to the disk what is not needed any more, and empties the log.
+func (s *Store) tidy(ctx context.Context) error {
+	for more := true; more; {
+		err := s.submit(ctx, &op{raw: func(w *writer) (err error) {
 			more, err = w.vacuum(vacuumPages)
 			return err
 		}})
-		if err != nil || !more {
-			break
-		}
-	}
-	_ = s.submit(ctx, &op{raw: func(w *writer) error {
-		if err := w.checkpoint(); err != nil && !errors.Is(err, errBusy) {
+		if err != nil {
 			return err
 		}
-		return nil
+	}
+	return s.submit(ctx, &op{raw: func(w *writer) error {
+		untidy := s.untidy.Swap(false)
+		err := w.checkpoint()
+		if err != nil && untidy {
+			s.untidy.Store(true)
+		}
+		return err
 	}})
 }

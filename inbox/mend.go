@@ -4,7 +4,6 @@ import (
 	"database/sql"
 	"encoding/json"
 	"errors"
-	"strings"
 )
 
 // mend makes a whole of the rows that were found, and names what is missing.
@@ -60,7 +59,7 @@ func (s *Store) mendReport(t *tx, sv *salvager, id int64) error {
 			state, ended = "dead", s.milli()
 		}
 		_, err = t.exec(`INSERT INTO reports (id, uid, kind, type, report_id, digest, size, received, code, refs, repeat, conflict, state, ended)
-			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, 0, ?, ?)`, id, uid, string(h.Kind), strings.Join(h.Subjects, " "), h.ReportID,
+			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, 0, ?, ?)`, id, uid, string(h.Kind), typesText(h.Subjects), h.ReportID,
 			sh.Digest[:], sh.Size, h.Received.UnixMilli(), h.Code, string(refText), state, ended)
 		return err
 	}

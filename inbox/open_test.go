@@ -115,6 +115,14 @@ func TestOpeningRefuses(t *testing.T) {
 			want:  "holds 1 bodies, but no inbox.db",
 		},
 		{
+			name: "a log without its database",
+			after: func(dir string) error {
+				return errors.Join(os.RemoveAll(filepath.Join(dir, bodiesName)), os.Truncate(filepath.Join(dir, dbName), 0),
+					os.WriteFile(filepath.Join(dir, dbName+"-wal"), make([]byte, 8192), 0o600))
+			},
+			want: "holds inbox.db-wal, but no inbox.db",
+		},
+		{
 			name: "a file in the place of a folder",
 			after: func(dir string) error {
 				return errors.Join(os.RemoveAll(filepath.Join(dir, tmpName)), os.WriteFile(filepath.Join(dir, tmpName), nil, 0o600))

@@ -66,14 +66,16 @@ func (s *Store) makeReserve() {
 
 // makeRoom makes some room on a disk that is full.
 func (s *Store) makeRoom() bool {
-	if s.w.checkpoint() == nil {
-		return true
-	}
+	return s.w.checkpoint() == nil || s.useReserve() && s.w.checkpoint() == nil
+}
+
+// useReserve says whether there was one.
+func (s *Store) useReserve() bool {
 	if err := os.Remove(s.files.path(reserveName)); err != nil {
 		return false
 	}
 	s.log.Warn("the disk is full: the inbox uses its reserve to get rid of reports", "dir", s.dir)
-	return s.w.checkpoint() == nil
+	return true
 }
 
 // writeOut has everything in the log written once more, to where it belongs, and

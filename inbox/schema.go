@@ -20,7 +20,7 @@ var schema = []string{
 		id INTEGER PRIMARY KEY,
 		uid TEXT NOT NULL UNIQUE,
 		kind TEXT NOT NULL,
-		type TEXT NOT NULL, -- the subjects, separated by spaces
+		type TEXT NOT NULL, -- the subjects, as JSON
 		report_id TEXT NOT NULL,
 		digest BLOB NOT NULL,
 		size INTEGER NOT NULL, -- of the body as it came

@@ -51,7 +51,8 @@ type Store struct {
 	// salvaged: rows may have been lost, so files without one are kept.
 	salvaged bool
 
-	erased      atomic.Int64 // how much was erased that could arrive again
+	erased      atomic.Int64 // 0: nothing was ever erased
+	untidy      atomic.Bool  // something was erased since the log was emptied
 	quarantined atomic.Int64 // bytes
 	// quarantining are the bytes that are on their way there.
 	quarantining atomic.Int64
@@ -128,6 +129,10 @@ func ownDir(dir string, log *slog.Logger) (string, error) {
 // called if it fails.
 func (s *Store) openDB(ctx context.Context) error {
 	err := s.openOnce(ctx)
+	if errors.Is(failure(err), ErrFull) && s.useReserve() {
+		s.closeDB()
+		err = s.openOnce(ctx)
+	}
 	if !isDamage(err) {
 		return failure(err)
 	}
@@ -203,10 +208,23 @@ func (s *Store) isNew(path string) (bool, error) {
 	case err != nil && !errors.Is(err, fs.ErrNotExist):
 		return false, fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
+	// An empty database is begun over what may be all that is left of another:
+	// SQLite would remove its log.
 	entries, err := os.ReadDir(s.files.path(bodiesName))
-	if err == nil && len(entries) > 0 {
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return false, fmt.Errorf("%w: %w", ErrUnavailable, err)
+	}
+	if len(entries) > 0 {
 		return false, fmt.Errorf("%w: %s holds %d bodies, but no %s: put it back, or move the bodies away to begin with an empty inbox",
 			ErrUnavailable, s.dir, len(entries), dbName)
+	}
+	info, err = os.Stat(path + "-wal")
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return false, fmt.Errorf("%w: %w", ErrUnavailable, err)
+	}
+	if err == nil && info.Size() > 0 {
+		return false, fmt.Errorf("%w: %s holds %[3]s-wal, but no %[3]s: put it back, or move that away to begin with an empty inbox",
+			ErrUnavailable, s.dir, dbName)
 	}
 	return true, nil
 }

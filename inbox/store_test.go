@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -193,4 +194,47 @@ func reportIDs(t testing.TB, s *Store) []int64 {
 		t.Fatal(err)
 	}
 	return ids
+}
+
+// The names and ids of a signed report may be anything.
+func TestOddNames(t *testing.T) {
+	for _, name := range []string{"", " ", "a b", "a\x00b", "a\nb", "\xff\xfe", "a\xffb", "'; DROP TABLE reports; --", "a%_*?", "ç\u2028<&>", strings.Repeat("x", 256)} {
+		t.Run(fmt.Sprintf("%.20q", name), func(t *testing.T) {
+			o, log := quietOptions(t.TempDir())
+			s := openTest(t, o)
+			head := Head{
+				Kind: KindEvent, Subjects: []string{name, "other"}, ReportID: name, Received: s.now(), RequestID: name,
+				LinkIDs: []string{name}, ConsentIDs: []string{name}, EventIDs: []string{name},
+				EventConsents: map[string][]string{name: {name}},
+			}
+			receipt := mustPut(t, s, head, []byte("body"))
+			_ = s.Close()
+			s = openTest(t, o)
+			if strings.Contains(log.String(), "level=ERROR") {
+				t.Errorf("got %s, want nothing found wrong with it", log)
+			}
+			delivered := make(chan *Delivery, 2)
+			routes := &fakeRoutes{
+				list: []Route{{Name: "a"}}, table: func(Kind, string) string { return "a" },
+				deliver: func(_ context.Context, _ string, d *Delivery) Outcome {
+					delivered <- d
+					return Outcome{Accepted: true}
+				},
+			}
+			defer s.Attach(routes)()
+			d := <-delivered
+			if len(d.Head.Subjects) != 2 || d.Head.Subjects[0] != strings.ToValidUTF8(name, "\uFFFD") {
+				t.Errorf("got %q, want the name", d.Head.Subjects)
+			}
+			eventually(t, "it is delivered", func() bool { return stateOf(t, s, receipt.UID) == Delivered })
+			if r, err := s.Show(t.Context(), receipt.UID); err != nil || !slices.Equal(r.Types, d.Head.Subjects) {
+				t.Errorf("got the types %q and %v, want %q", r.Types, err, d.Head.Subjects)
+			}
+			s.room.mu.Lock()
+			defer s.room.mu.Unlock()
+			if s.room.held != 0 || len(s.room.subjects) != 0 {
+				t.Errorf("got %d bytes and %v counted when it is delivered, want nothing", s.room.held, s.room.subjects)
+			}
+		})
+	}
 }

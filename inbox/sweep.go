@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"strings"
 )
 
 // sweep brings the directory in order before it is used: what an end without a
@@ -165,7 +164,7 @@ func (s *Store) count(t *tx) error {
 		if err := rows.Scan(&kind, &types, &n); err != nil {
 			return err
 		}
-		s.room.hold(Kind(kind), strings.Fields(types), n)
+		s.room.hold(Kind(kind), typesOf(types), n)
 	}
 	if err := rows.Err(); err != nil {
 		return err
