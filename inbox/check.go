@@ -16,7 +16,7 @@ import (
 
 // checkWait is for how long an opening waits for the check of the database.
 // That of a large one goes on while it is used.
-const checkWait = time.Second
+const checkWait = 500 * time.Millisecond
 
 // damagedError says that what is in the database is not what was written.
 type damagedError struct{ error }

@@ -374,6 +374,9 @@ func TestFilesTellNothing(t *testing.T) {
 				if bytes.Contains(data, []byte(taxID)) {
 					t.Errorf("got a tax id in %s %s", name, when)
 				}
+				if info, err := os.Stat(filepath.Join(o.Dir, name)); err != nil || info.Mode().Perm()&0o077 != 0 {
+					t.Errorf("got %v and %v for %s %s, want it for its owner only", info.Mode(), err, name, when)
+				}
 			}
 		}
 		search("while it is open")

@@ -91,8 +91,10 @@ func (s *Store) forget(t *tx, before int64) (int, error) {
 	return len(ids), nil
 }
 
+const deleteAudit = `DELETE FROM audit WHERE id IN (SELECT id FROM audit WHERE at < ? ORDER BY at LIMIT ?)`
+
 func forgetAudit(t *tx, before int64) (int, error) {
-	result, err := t.exec(`DELETE FROM audit WHERE id IN (SELECT id FROM audit WHERE at < ? ORDER BY id LIMIT ?)`, before, retainBatch)
+	result, err := t.exec(deleteAudit, before, retainBatch)
 	if err != nil {
 		return 0, err
 	}

@@ -138,4 +138,5 @@ var schema = []string{
 		sum INTEGER NOT NULL GENERATED ALWAYS AS (rowsum('audit', id, at, who, what, uid, why)) STORED
 	) STRICT`,
 	`CREATE INDEX audit_uid ON audit (uid)`,
+	`CREATE INDEX audit_at ON audit (at)`,
 }

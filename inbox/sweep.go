@@ -9,6 +9,15 @@ import (
 	"os"
 )
 
+// These begin with what is still there: CROSS says so to SQLite. The records of
+// what has ended may be very many more.
+const (
+	updateClaimed = `UPDATE deliveries SET claimed_by = NULL, claimed_until = NULL WHERE state = 'waiting' AND claimed_by IS NOT NULL`
+	selectFiles   = `SELECT b.report, b.file FROM bodies b CROSS JOIN reports r WHERE r.id = b.report AND b.file IS NOT NULL AND r.state <> 'damaged'
+		UNION ALL SELECT 0, file FROM quarantine WHERE file IS NOT NULL`
+	selectStored = `SELECT r.kind, r.type, sum(b.stored) FROM bodies b CROSS JOIN reports r WHERE r.id = b.report GROUP BY 1, 2`
+)
+
 // sweep brings the directory in order before it is used: what an end without a
 // close has left is removed, what is missing is named.
 func (s *Store) sweep(ctx context.Context, checked <-chan error) error {
@@ -21,7 +30,7 @@ func (s *Store) sweep(ctx context.Context, checked <-chan error) error {
 	}
 	var missing []int64
 	err = s.w.transact([]*op{{fn: func(t *tx) error {
-		if _, err := t.exec(`UPDATE deliveries SET claimed_by = NULL, claimed_until = NULL WHERE claimed_by IS NOT NULL`); err != nil {
+		if _, err := t.exec(updateClaimed); err != nil {
 			return err
 		}
 		if err := s.count(t); err != nil {
@@ -130,8 +139,7 @@ func (f *files) list(folder string) (map[string]bool, error) {
 // matchFiles takes the files that rows refer to out of names, and returns the
 // reports whose files are not there.
 func matchFiles(t *tx, names map[string]bool) (missing []int64, err error) {
-	rows, err := t.rows(`SELECT b.report, b.file FROM bodies b JOIN reports r ON r.id = b.report WHERE b.file IS NOT NULL AND r.state <> 'damaged'
-		UNION ALL SELECT 0, file FROM quarantine WHERE file IS NOT NULL`)
+	rows, err := t.rows(selectFiles)
 	if err != nil {
 		return nil, err
 	}
@@ -153,7 +161,7 @@ func matchFiles(t *tx, names map[string]bool) (missing []int64, err error) {
 // count reads what is kept in memory of the database.
 func (s *Store) count(t *tx) error {
 	s.room.clear()
-	rows, err := t.rows(`SELECT r.kind, r.type, sum(b.stored) FROM bodies b JOIN reports r ON r.id = b.report GROUP BY 1, 2`)
+	rows, err := t.rows(selectStored)
 	if err != nil {
 		return err
 	}
