@@ -31,9 +31,13 @@ type result struct {
 
 // attempt delivers a report once, and records it.
 func (l *lane) attempt(j *job) {
+	files := &l.e.s.files
+	_ = files.at(atAttempt)
 	r := l.e.deliver(j)
+	_ = files.at(atAnswered)
 	l.answered(j, &r)
 	l.e.record(j, &r)
+	_ = files.at(atSettled)
 	l.recorded(j)
 }
 

@@ -27,6 +27,9 @@ const (
 	atCommit    = "a transaction begins"
 	atCommitted = "a transaction is on disk"
 	atCheck     = "the database is checked"
+	atAttempt   = "an attempt begins"
+	atAnswered  = "a route has answered"
+	atSettled   = "an attempt is on record"
 )
 
 // files are the bodies that do not stand in the database.

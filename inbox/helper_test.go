@@ -71,6 +71,9 @@ func helper() error {
 			return nil
 		}
 	}
+	if os.Getenv("HELPER_DELIVER") != "" {
+		s.Attach(helperRoutes())
+	}
 	prefix := os.Getenv("HELPER_PREFIX")
 	handles := os.Getenv("HELPER_HANDLES") != ""
 	var done atomic.Bool
@@ -97,6 +100,30 @@ func helper() error {
 	return s.Close()
 }
 
+// helperRoutes refuse one report in three at first, and say of each that they take
+// how it was.
+func helperRoutes() Routes {
+	return &fakeRoutes{
+		list: []Route{{Name: "a", Concurrency: 4, Timeout: time.Minute}}, table: func(Kind, string) string { return "a" },
+		deliver: func(_ context.Context, _ string, d *Delivery) Outcome {
+			if d.Attempt == 1 && d.Digest[0]%3 == 0 {
+				return Outcome{Status: 500}
+			}
+			hash := sha256.New()
+			body, err := d.Body()
+			if err == nil {
+				_, err = io.Copy(hash, body)
+				_ = body.Close()
+			}
+			if err != nil {
+				return Outcome{Status: 502}
+			}
+			fmt.Printf("took %s %x\n", d.Head.ReportID, hash.Sum(nil))
+			return Outcome{Accepted: true, Status: 200}
+		},
+	}
+}
+
 // limitHandles takes the file handles away for a while, and says when it is
 // enough.
 func limitHandles(n int64) bool {
@@ -118,6 +145,7 @@ type process struct {
 	stderr logBuffer
 	stored chan string
 	opened chan struct{}
+	took   map[string][]string // the digests with which a report was taken, when it has ended
 }
 
 // startHelper has another process store reports in dir.
@@ -132,7 +160,10 @@ func startHelper(t testing.TB, dir string, env ...string) *process {
 
 func startProcess(t testing.TB, exe, dir string, attr *syscall.SysProcAttr, env ...string) *process {
 	t.Helper()
-	p := &process{stored: make(chan string, 200_000), opened: make(chan struct{})}
+	p := &process{
+		stored: make(chan string, 200_000), opened: make(chan struct{}),
+		took: make(map[string][]string),
+	}
 	p.cmd = exec.Command(exe)
 	p.cmd.Env = append(append(os.Environ(), helperEnv+"="+dir), env...)
 	p.cmd.Stderr = &p.stderr
@@ -148,9 +179,14 @@ func startProcess(t testing.TB, exe, dir string, attr *syscall.SysProcAttr, env 
 		defer close(p.stored)
 		lines := bufio.NewScanner(out)
 		for lines.Scan() {
-			if id, found := strings.CutPrefix(lines.Text(), "stored "); found {
-				p.stored <- id
-			} else {
+			switch line := strings.Fields(lines.Text()); line[0] {
+			case "stored":
+				p.stored <- line[1]
+			case "took":
+				if len(line) == 3 && len(line[2]) == 64 { // a kill may have cut it off
+					p.took[line[1]] = append(p.took[line[1]], line[2])
+				}
+			default:
 				close(p.opened)
 			}
 		}
@@ -225,6 +261,18 @@ func checkKept(t testing.TB, s *Store, ids []string) {
 	if left, err := s.files.list(tmpName); err != nil || len(left) > 0 {
 		t.Errorf("got %d drafts left over and %v, want none", len(left), err)
 	}
+}
+
+// soakRounds is how often a test does what it does: n times, or as often as
+// INBOX_SOAK says (make soak).
+func soakRounds(n int) int {
+	if rounds, err := strconv.Atoi(os.Getenv("INBOX_SOAK")); err == nil {
+		return rounds
+	}
+	if testing.Short() {
+		return 1
+	}
+	return n
 }
 
 // eventually waits until something is true.
