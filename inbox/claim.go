@@ -36,11 +36,16 @@ type claim struct {
 	n      int   // reports at most
 	kind   probe // newestProbe takes the newest instead
 	turn   int   // how many were chosen so far
-	now    int64
-	until  int64
-	busy   func(delivery int64) bool // it is claimed here already
+	// retries is how many of those that failed before may be among them. More may
+	// be at next.
+	retries int
+	next    time.Time
+	now     int64
+	until   int64
+	busy    func(delivery int64) bool // it is claimed here already
 
-	jobs []*job
+	jobs    []*job
+	retried bool // one of them was tried before
 }
 
 type claimQueue struct {
@@ -54,6 +59,7 @@ type candidate struct {
 	id, report, due, since int64
 	attempts, failures     int
 	queue                  int
+	retried                bool
 }
 
 // One index gives each of these its rows in their order. What is fresh is due
@@ -75,7 +81,7 @@ const (
 // opening gives up all of them.
 func (c *claim) take(s *Store) error {
 	return s.writeLazy(context.Background(), func(t *tx) error {
-		c.jobs = nil
+		c.jobs, c.retried = nil, false
 		fresh, err := c.candidates(t, 0, math.MaxInt64)
 		if err != nil {
 			return err
@@ -112,7 +118,7 @@ func (c *claim) candidates(t *tx, retried int, due int64) ([]candidate, error) {
 	var found []candidate
 	for i, q := range c.queues {
 		err := t.each(func(rows *sql.Rows) error {
-			d := candidate{queue: i}
+			d := candidate{queue: i, retried: retried == 1}
 			err := rows.Scan(&d.id, &d.report, &d.due, &d.since, &d.attempts, &d.failures)
 			if !c.busy(d.id) {
 				found = append(found, d)
@@ -138,10 +144,14 @@ func (c *claim) candidates(t *tx, retried int, due int64) ([]candidate, error) {
 // so that neither keeps the other from its route. A probe prefers what is fresh.
 func (c *claim) choose(t *tx, fresh, retried []candidate) (left []candidate, err error) {
 	taken := make(map[int64]bool)
-	for i := c.turn; len(c.jobs) < c.n && len(fresh)+len(retried) > 0; i++ {
-		from := &fresh
-		if len(fresh) == 0 || i%4 == 3 && c.kind == noProbe && len(retried) > 0 {
+	retries := c.retries
+	for i := c.turn; len(c.jobs) < c.n; i++ {
+		from, again := &fresh, len(retried) > 0 && retries > 0
+		if again && (len(fresh) == 0 || i%4 == 3 && c.kind == noProbe) {
 			from = &retried
+		}
+		if len(*from) == 0 {
+			break
 		}
 		d := (*from)[0]
 		*from = (*from)[1:]
@@ -149,6 +159,10 @@ func (c *claim) choose(t *tx, fresh, retried []candidate) (left []candidate, err
 			continue
 		}
 		taken[d.report] = true
+		if d.retried {
+			retries--
+			c.retried = true
+		}
 		j, err := c.job(t, d)
 		if err != nil {
 			return nil, err
@@ -207,12 +221,22 @@ func (t *tx) each(scan func(*sql.Rows) error, query string, args ...any) error {
 func (c *claim) findNext(t *tx, left []candidate) error {
 	for i := range c.queues {
 		q := &c.queues[i]
-		if slices.ContainsFunc(left, func(d candidate) bool { return d.queue == i }) {
+		limited := c.retries < math.MaxInt
+		if slices.ContainsFunc(left, func(d candidate) bool { return d.queue == i && !(d.retried && limited) }) {
 			q.due = 0
 			continue
 		}
 		if err := t.get([]any{&q.due}, selectNext, never, string(q.kind), q.name, c.now); err != nil {
 			return err
+		}
+		if !limited {
+			continue
+		}
+		next := c.next.UnixMilli() + 1 // no part of a millisecond before it
+		if slices.ContainsFunc(left, func(d candidate) bool { return d.queue == i }) {
+			q.due = next
+		} else {
+			q.due = max(q.due, next)
 		}
 	}
 	return nil

@@ -31,6 +31,9 @@ type engine struct {
 	stop     chan struct{} // closed when no attempt may begin any more
 	looks    chan struct{} // has watch look now
 	running  sync.WaitGroup
+	// expiredAt is when it was looked last for what has waited for too long. It is
+	// watch's.
+	expiredAt time.Time
 
 	mu      sync.Mutex
 	stopped bool

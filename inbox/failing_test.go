@@ -245,3 +245,88 @@ func TestIdle(t *testing.T) {
 		}
 	})
 }
+
+// A service that answers 500 to everything is not run over with what it has
+// refused, and gets it when it is well. What is fresh is tried at once: only the
+// reports may be to blame.
+func TestRouteRefusesEverything(t *testing.T) {
+	bubble(t, nil, func(t *testing.T, s *Store) {
+		routes := routesTo(refuse(500), "a")
+		defer s.Attach(routes)()
+		const n = 1000
+		arriveMany(t, s, "a", "r", n)
+		rest()
+		if got := routes.attempts(); got < n || got > n+maxRefusals {
+			t.Errorf("got %d attempts, want one with each of %d", got, n)
+		}
+		before, writes := routes.attempts(), s.writes.Load()
+		pass(time.Hour)
+		if got := routes.attempts() - before; got < 50 || got > 90 {
+			t.Errorf("got %d attempts in an hour, want about one a minute", got)
+		}
+		if got := s.writes.Load() - writes; got > 90*4+3600/5+60+6*4 {
+			t.Errorf("got %d writes in an hour, want a few for each attempt, and a look every five seconds", got)
+		}
+		if got := routeStatus(t, s, "a"); got.Failing.IsZero() || got.NextProbe.Before(s.now()) || got.Waiting != n {
+			t.Errorf("got %+v, want it failing, and when it is tried next", got)
+		}
+		arrive(t, s, "a", "fresh")
+		rest()
+		if got := routes.of("fresh"); len(got) != 1 {
+			t.Errorf("got %d attempts with a fresh report, want one at once", len(got))
+		}
+		routes.answer(accept)
+		pass(2 * time.Minute)
+		if got := stateCount(t, s); got[Delivered] != n+1 {
+			t.Errorf("got %v two minutes after it was well, want all delivered", got)
+		}
+		if got := routeStatus(t, s, "a"); !got.Failing.IsZero() {
+			t.Errorf("got %+v, want it well", got)
+		}
+	})
+}
+
+// One that accepts a fresh report gets the others at once.
+func TestAcceptedReportEndsRefusals(t *testing.T) {
+	bubble(t, nil, func(t *testing.T, s *Store) {
+		routes := routesTo(refuse(422), "a")
+		defer s.Attach(routes)()
+		arriveMany(t, s, "a", "r", 500)
+		pass(time.Hour + 10*time.Second)
+		routes.answer(accept)
+		arrive(t, s, "a", "fresh")
+		rest()
+		if got := stateCount(t, s); got[Delivered] != 501 {
+			t.Errorf("got %v, want all delivered at once", got)
+		}
+	})
+}
+
+func TestRefusedReportsDie(t *testing.T) {
+	bubble(t, func(o *Options) { o.RetryFor = 20 * time.Minute }, func(t *testing.T, s *Store) {
+		defer s.Attach(routesTo(refuse(500), "a"))()
+		arriveMany(t, s, "a", "r", 500)
+		pass(19 * time.Minute)
+		if got := stateCount(t, s); got[Dead] != 0 {
+			t.Errorf("got %v before their time, want none dead", got)
+		}
+		pass(2 * time.Minute)
+		if got := stateCount(t, s); got[Dead] != 500 {
+			t.Errorf("got %v, want all dead", got)
+		}
+	})
+}
+
+// A new config may have mended it.
+func TestRefusingRouteIsTriedByANewSet(t *testing.T) {
+	bubble(t, nil, func(t *testing.T, s *Store) {
+		s.Attach(routesTo(refuse(500), "a"))
+		arriveMany(t, s, "a", "r", 500)
+		pass(time.Hour + 10*time.Second)
+		s.Attach(routesTo(accept, "a"))
+		rest()
+		if got := stateCount(t, s); got[Delivered] != 500 {
+			t.Errorf("got %v, want all delivered at once", got)
+		}
+	})
+}

@@ -19,6 +19,8 @@ const (
 	// How many of the deliveries that fail while their route does are
 	// remembered.
 	maxSuspects = 4096
+	// So many refusals in a row, whatever the reports, are the route's.
+	maxRefusals = 100
 )
 
 // health is what the attempts of a route say of it. A failing route gets no
@@ -28,6 +30,11 @@ const (
 // down. Therefore the probes take turns between the oldest report and the
 // newest: if one is accepted where the other was not, it is the reports, and the
 // route is given more patience.
+//
+// A route that answers, but refuses everything, may have a service whose own
+// database is down, or only bad reports. It still gets what is fresh, so that no
+// good report waits for bad ones, but what it has refused before comes one at a
+// time until it accepts something.
 type health struct {
 	limit     int // attempts at once; grows with each that is accepted
 	patience  int
@@ -39,6 +46,11 @@ type health struct {
 	next      time.Time // when to probe
 	probes    int       // that failed
 	oldFailed bool      // one of them with the oldest report
+
+	refused      int // in a row
+	refusing     time.Time
+	refusedAgain int // since then, of what was refused before
+	nextRetry    time.Time
 }
 
 func newHealth() health {
@@ -82,7 +94,7 @@ func faulty(o Outcome) bool {
 // alive notes that the route answered an attempt, whether or not it accepted the
 // report. A failing route fails no more; the deliveries that failed with it are
 // returned.
-func (h *health) alive(accepted bool, kind probe) (cleared []int64) {
+func (h *health) alive(accepted bool, kind probe, now time.Time) (cleared []int64) {
 	if h.failing {
 		cleared = slices.Collect(maps.Keys(h.suspects))
 		patience := minPatience
@@ -96,8 +108,12 @@ func (h *health) alive(accepted bool, kind probe) (cleared []int64) {
 	clear(h.suspects)
 	if !accepted {
 		h.accepted = 0
+		if h.refused++; h.refused == maxRefusals {
+			h.refusing, h.nextRetry, h.refusedAgain = now, now.Add(firstBackoff), 0
+		}
 		return cleared
 	}
+	h.refused = 0
 	if h.limit < math.MaxInt {
 		h.limit++
 	}
@@ -142,5 +158,30 @@ func (h *health) faulted(delivery int64, o Outcome, kind probe, now time.Time, l
 // silent notes that a probe never reached the route.
 func (h *health) silent(now time.Time) { h.next = now.Add(firstBackoff) }
 
-// again has a failing route probed at once, and its intervals begin anew.
-func (h *health) again(now time.Time) { h.next, h.probes = now, 0 }
+// refuses tells whether the route refuses everything.
+func (h *health) refuses() bool { return !h.failing && h.refused >= maxRefusals }
+
+// retries returns how many reports that were refused before may be tried now, and
+// when the next may be, when these have been.
+func (h *health) retries(now time.Time, longest time.Duration) (n int, next time.Time) {
+	switch {
+	case !h.refuses():
+		return math.MaxInt, now
+	case now.Before(h.nextRetry):
+		return 0, h.nextRetry
+	}
+	return 1, now.Add(backoff(h.refusedAgain+1, longest))
+}
+
+// retried notes that one of them is tried.
+func (h *health) retried(next time.Time) {
+	h.nextRetry = next
+	h.refusedAgain++
+}
+
+// again has a route that fails or refuses everything probed at once, and its
+// intervals begin anew.
+func (h *health) again(now time.Time) {
+	h.next, h.probes = now, 0
+	h.nextRetry, h.refusedAgain = now, 0
+}

@@ -117,7 +117,7 @@ func TestHealth(t *testing.T) {
 				if faulty(step.outcome) {
 					h.faulted(step.delivery, step.outcome, step.probe, now, time.Minute)
 				} else {
-					h.alive(step.outcome.Accepted, step.probe)
+					h.alive(step.outcome.Accepted, step.probe, now)
 				}
 				if h.failing != step.failing {
 					t.Fatalf("after step %d: got failing %v, want %v", i+1, h.failing, step.failing)
@@ -142,7 +142,7 @@ func TestHealthProbesAtIncreasingIntervals(t *testing.T) {
 		}
 		h.faulted(int64(100+i), Outcome{Status: 502}, h.probe(), now, time.Minute)
 	}
-	cleared := h.alive(true, h.probe())
+	cleared := h.alive(true, h.probe(), now)
 	slices.Sort(cleared)
 	if want := []int64{0, 1, 2, 3, 4, 100, 101, 102, 103, 104, 105, 106, 107}; !slices.Equal(cleared, want) {
 		t.Errorf("got %v cleared, want all that failed meanwhile: %v", cleared, want)
@@ -156,7 +156,7 @@ func TestHealthGrows(t *testing.T) {
 		h.faulted(i, Outcome{Status: 502}, noProbe, now, time.Minute)
 	}
 	for i := range 5 {
-		h.alive(true, h.probe())
+		h.alive(true, h.probe(), now)
 		if want := i + 2; h.limit != want {
 			t.Errorf("after %d were accepted: got %d attempts at once, want %d", i+1, h.limit, want)
 		}
@@ -177,7 +177,7 @@ func TestHealthPatience(t *testing.T) {
 		if h.failing {
 			pauses++
 			h.faulted(id, Outcome{}, oldestProbe, now, time.Minute)
-			h.alive(true, newestProbe)
+			h.alive(true, newestProbe, now)
 			continue
 		}
 		h.faulted(id, Outcome{}, noProbe, now, time.Minute)
@@ -186,7 +186,7 @@ func TestHealthPatience(t *testing.T) {
 		t.Errorf("got %d pauses for 2000 reports, want 5 at most", pauses)
 	}
 	for range maxPatience {
-		h.alive(true, noProbe)
+		h.alive(true, noProbe, now)
 	}
 	if h.patience != minPatience {
 		t.Errorf("got a patience of %d after all was accepted for long, want %d", h.patience, minPatience)

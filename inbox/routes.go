@@ -97,8 +97,11 @@ func (e *engine) describe(r *RouteStatus) {
 	}
 	r.Concurrency, r.Timeout, r.UnderWay = l.route.Concurrency, l.route.Timeout, l.active
 	r.LastAttempt, r.LastStatus, r.LastReason = l.last.at, l.last.outcome.Status, l.last.outcome.Reason
-	if l.health.failing {
+	switch {
+	case l.health.failing:
 		r.Failing, r.NextProbe = l.health.since, l.health.next
+	case l.health.refuses():
+		r.Failing, r.NextProbe = l.health.refusing, l.health.nextRetry
 	}
 }
 

@@ -14,8 +14,10 @@ const (
 	backwardJump = time.Second
 	// So many subjects are remembered beside those of which something waits.
 	maxQueues = 4096
-	// So many deliveries die in one transaction.
-	expireBatch = 100
+	// So many deliveries die in one transaction, and so often it is looked which
+	// do: that may read all that waits for a route.
+	expireBatch    = 100
+	expireInterval = time.Minute
 )
 
 // look has watch look at once.
@@ -91,7 +93,14 @@ func (e *engine) watchOnce() error {
 		}
 	}
 	e.wakeAll(subjects)
-	return e.expire(subjects, now)
+	if since := now.Sub(e.expiredAt); since >= 0 && since < expireInterval {
+		return nil
+	}
+	if err := e.expire(subjects, now); err != nil {
+		return err
+	}
+	e.expiredAt = now
+	return nil
 }
 
 // wakeAll has all lanes look at these subjects, and forgets most others.
@@ -150,13 +159,20 @@ func (e *engine) hopeless(sub subject, now time.Time) (route, reason string) {
 		return "", "there was no route for it"
 	}
 	l := q.lane
-	if _, paused := e.paused[l.name]; paused || !l.health.failing {
+	if _, paused := e.paused[l.name]; paused {
 		return "", ""
 	}
-	if now.Sub(l.health.since) < min(trustTime, e.s.settings().RetryFor) {
+	since := now
+	switch {
+	case l.health.failing:
+		since, reason = l.health.since, "its route did not answer for too long"
+	case l.health.refuses():
+		since, reason = l.health.refusing, "its route has accepted nothing for too long"
+	}
+	if reason == "" || now.Sub(since) < min(trustTime, e.s.settings().RetryFor) {
 		return "", ""
 	}
-	return l.name, "its route did not answer for too long"
+	return l.name, reason
 }
 
 const (
