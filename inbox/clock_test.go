@@ -89,14 +89,23 @@ func TestRetentionWaitsAfterAJump(t *testing.T) {
 		{10 * time.Minute, true},
 		{time.Minute, false},
 		{9 * time.Minute, true},
-		{10 * 24 * time.Hour, false},  // a jump
-		{time.Second, false},          // not yet
+		{10 * 24 * time.Hour, false}, // a jump
+		{time.Second, false},         // not yet
+		{10 * time.Minute, false},
 		{-10 * 24 * time.Hour, false}, // and back
-		{10 * time.Minute, true},
+		{10 * time.Minute, false},
 	} {
 		c.pass(step.pass)
 		if got := r.due(c.Now()); got != step.want {
 			t.Errorf("got %v after %s, want %v", got, step.pass, step.want)
 		}
+	}
+	left := clockTime
+	for left > 0 && !r.due(c.Now()) {
+		c.pass(10 * time.Minute)
+		left -= 10 * time.Minute
+	}
+	if left > 10*time.Minute || !r.due(c.Now().Add(10*time.Minute)) {
+		t.Errorf("got it due %s before a day had passed, want it from then on", left)
 	}
 }

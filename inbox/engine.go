@@ -37,7 +37,8 @@ type engine struct {
 
 	mu      sync.Mutex
 	stopped bool
-	began   time.Time // there is somebody to deliver to, and the clock goes on
+	began   time.Time     // there is somebody to deliver to, and the clock goes on
+	hold    time.Duration // nothing dies of age for so long from then on
 	clock   clockSeen
 	sets    []*set // attached, the newest last
 	set     *set   // the newest, nil if there is none
@@ -122,7 +123,7 @@ func (e *engine) use(st *set) {
 	}
 	now := e.s.now()
 	if e.set == nil {
-		e.began = now
+		e.spare(now, trustTime)
 	}
 	e.set = st
 	for name, l := range e.lanes {

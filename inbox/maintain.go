@@ -58,10 +58,10 @@ func (s *Store) maintain() {
 
 // retainer says when to look for what is too old.
 type retainer struct {
-	last time.Time
+	last, hold time.Time
 }
 
-// due is false just after the clock has jumped ahead: nothing is removed because
+// due is false for a day after the clock has jumped: nothing is removed because
 // of a clock that may jump back.
 func (r *retainer) due(now time.Time) bool {
 	since := now.Sub(r.last)
@@ -69,7 +69,10 @@ func (r *retainer) due(now time.Time) bool {
 		return false
 	}
 	r.last = now
-	return since >= 0 && since < 6*retainInterval
+	if since < 0 || since >= 6*retainInterval {
+		r.hold = now.Add(clockTime)
+	}
+	return !now.Before(r.hold)
 }
 
 // tidy gives back to the disk what is not needed any more, and empties the log.

@@ -79,6 +79,7 @@ func TestDamagedReportIsSetAside(t *testing.T) {
 		inFile := mustPut(t, s, Head{Kind: KindReport, Subjects: []string{"a"}, ReportID: "file", Received: s.now()}, randomBody(5*chunkSize))
 		gone := mustPut(t, s, Head{Kind: KindReport, Subjects: []string{"a"}, ReportID: "gone", Received: s.now()}, randomBody(5*chunkSize))
 		good := arrive(t, s, "a", "good")
+		noHead := arrive(t, s, "a", "head")
 		path := s.files.body(inFile.UID)
 		data, err := os.ReadFile(path)
 		if err != nil {
@@ -96,6 +97,10 @@ func TestDamagedReportIsSetAside(t *testing.T) {
 		}
 		err = s.write(t.Context(), func(tx *tx) error {
 			_, err := tx.exec(`UPDATE bodies SET body = zeroblob(length(body)) WHERE report IN (SELECT id FROM reports WHERE report_id LIKE 'row%')`)
+			if err != nil {
+				return err
+			}
+			_, err = tx.exec(`UPDATE bodies SET head = zeroblob(length(head)) WHERE report IN (SELECT id FROM reports WHERE report_id = 'head')`)
 			return err
 		})
 		if err != nil {
@@ -114,7 +119,7 @@ func TestDamagedReportIsSetAside(t *testing.T) {
 		}, "a")
 		defer s.Attach(routes)()
 		pass(time.Minute)
-		for _, uid := range []string{inRow.UID, inFile.UID, gone.UID} {
+		for _, uid := range []string{inRow.UID, inFile.UID, gone.UID, noHead.UID} {
 			if got := stateOf(t, s, uid); got != Damaged {
 				t.Errorf("got report %s %s, want it damaged", uid, got)
 			}
@@ -158,6 +163,50 @@ func TestDeliveriesAndTheClock(t *testing.T) {
 		pass(2 * time.Minute)
 		if got := stateCount(t, s); got[Delivered] != 3 {
 			t.Errorf("got %v soon after the jump, want all delivered", got)
+		}
+	})
+}
+
+// A clock that was half an hour ahead has no report wait for half an hour.
+func TestClockGoesBackALittle(t *testing.T) {
+	var ahead atomic.Int64
+	bubble(t, func(o *Options) {
+		o.Now = func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }
+	}, func(t *testing.T, s *Store) {
+		routes := routesTo(refuse(500), "a")
+		defer s.Attach(routes)()
+		ahead.Store(int64(30 * time.Minute))
+		arrive(t, s, "a", "1")
+		pass(5 * time.Minute)
+		ahead.Store(0)
+		before := routes.attempts()
+		pass(5 * time.Minute)
+		if got := routes.attempts() - before; got < 4 {
+			t.Errorf("got %d attempts in five minutes after the clock went back, want one a minute", got)
+		}
+	})
+}
+
+// Nothing that waits dies because the clock is wrong for hours.
+func TestClockIsWrongForHours(t *testing.T) {
+	var ahead atomic.Int64
+	bubble(t, func(o *Options) {
+		o.Now = func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }
+	}, func(t *testing.T, s *Store) {
+		routes := routesTo(func(_ context.Context, route string, _ *Delivery) Outcome {
+			return Outcome{Status: map[string]int{"down": 503, "bad": 400}[route]}
+		}, "down", "bad")
+		defer s.Attach(routes)()
+		arriveMany(t, s, "down", "d", 20)
+		arriveMany(t, s, "bad", "b", 20)
+		arriveMany(t, s, "without a route", "w", 20)
+		pass(30 * time.Minute)
+		ahead.Store(int64(10 * 24 * time.Hour))
+		pass(5 * time.Hour)
+		ahead.Store(0)
+		pass(5 * time.Hour)
+		if got := stateCount(t, s); got[Waiting] != 60 {
+			t.Errorf("got %v, want all waiting", got)
 		}
 	})
 }

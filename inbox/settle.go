@@ -11,9 +11,10 @@ const (
 	// So many attempts of a delivery stay in the record, the newest: a report
 	// that is tried for days has thousands.
 	keepAttempts = 100
-	// Nothing dies of age before there was so much time to deliver it, since
-	// the process began or the clock jumped.
+	// Nothing dies of age before there was so much time to deliver it since the
+	// process began, and so much time to set the clock right since it jumped.
 	trustTime = 10 * time.Minute
+	clockTime = 24 * time.Hour
 )
 
 // State is what became of a report or a delivery.
@@ -156,7 +157,15 @@ func (e *engine) trusts(now time.Time) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.checkClock(now)
-	return e.set != nil && now.Sub(e.began) >= min(trustTime, e.s.settings().RetryFor)
+	return e.set != nil && now.Sub(e.began) >= min(e.hold, e.s.settings().RetryFor)
+}
+
+// spare has nothing die of age for a while, or for longer if it is said already.
+// e.mu is held.
+func (e *engine) spare(now time.Time, hold time.Duration) {
+	if now.Before(e.began) || now.Add(hold).After(e.began.Add(e.hold)) {
+		e.began, e.hold = now, hold
+	}
 }
 
 // endReport ends a report of which no delivery waits any more.

@@ -68,7 +68,7 @@ func (e *engine) checkClock(now time.Time) {
 	}
 	e.s.log.Warn("the clock of this machine was set: nothing dies of age for a while", "by", ahead)
 	c.wentBack = c.wentBack || ahead < 0
-	e.began = now
+	e.spare(now, clockTime)
 }
 
 func (e *engine) watchOnce() error {
