@@ -4,8 +4,9 @@ export GOFLAGS += -tags=nobadger,nomysql,nopgx
 TOOL = go tool -modfile=tools/go.mod
 BENCH ?= .
 FUZZTIME ?= 30s
+SOAK ?= 40
 
-.PHONY: demo build test lint fmt bench fuzz
+.PHONY: demo build test lint fmt bench soak fuzz
 
 demo: ## the whole flow on this machine, without accounts: http://localhost:8080
 	go run ./cmd/caddy run --config examples/quickstart/Caddyfile
@@ -29,6 +30,14 @@ bench: ## five minutes, on Linux (docs/performance.md); BENCH=<pattern> is only 
 		./klavi ./gateway ./handler/... >bin/bench.txt || (cat bin/bench.txt; false)
 	$(TOOL) benchstat bin/bench.txt
 	if [ '$(BENCH)' = . ]; then go run ./bench; fi
+
+# For each of 12 points of storing and delivering, SOAK processes are killed there;
+# the power is cut 2 * SOAK times; the disk is full SOAK times, at 6 points each; one
+# bit flips in 30 * SOAK places of each file of the inbox. At most 300 MiB of disk,
+# 16 MiB of memory for file systems, 30 minutes.
+soak: ## the inbox, killed and broken again and again: ten minutes, on Linux as root; SOAK=400 is a day's work
+	INBOX_SOAK=$(SOAK) go test -count 1 -timeout 30m -v ./inbox \
+		-run '^Test(KilledWhileStoring|KilledWhileDelivering|PowerCut|PowerCutWhileDelivering|FullDisk|DiskFullAtAnyPoint|OneByteOfAnyFile)$$'
 
 fuzz: ## every fuzz target for FUZZTIME each
 	@.ci/fuzz $(FUZZTIME)

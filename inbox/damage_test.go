@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 )
 
 // logBuffer keeps what is logged.
@@ -141,14 +142,14 @@ func (in *inventory) lost(t testing.TB, s *Store) []string {
 
 // One byte that changes costs at most one report, which is named.
 func TestOneByteOfAnyFile(t *testing.T) {
-	samples := 60
-	if testing.Short() {
+	samples, seed := 60, uint64(1)
+	switch rounds := soakRounds(1); {
+	case testing.Short():
 		samples = 10
+	case rounds > 1: // others each time
+		samples, seed = 30*rounds, uint64(time.Now().UnixNano())
+		t.Log("seed", seed)
 	}
-	testFlips(t, samples, 1)
-}
-
-func testFlips(t *testing.T, samples int, seed uint64) {
 	for _, closed := range []bool{true, false} {
 		name := "killed"
 		if closed {
@@ -266,4 +267,64 @@ func (s *Store) setAsideUnread(ctx context.Context, uid string) error {
 		return fmt.Errorf("got %w, want it damaged", err)
 	}
 	return s.setAside(ctx, id, err.Error())
+}
+
+// A database or a log that is cut off is opened with what is left, and kept.
+func TestCutFiles(t *testing.T) {
+	origin := filepath.Join(t.TempDir(), "origin")
+	o, _ := quietOptions(origin)
+	s := openTest(t, o)
+	in := furnish(t, s, 20)
+	if err := s.tidy(t.Context()); err != nil { // these stand in the database, the next in the log
+		t.Fatal(err)
+	}
+	log := mustPut(t, s, testHead("in the log"), randomBody(3000))
+	dir := killed(t, s)
+	_ = s.Close()
+	for _, test := range []struct {
+		name string
+		file string
+		part int64 // of eight that is left
+	}{
+		{"half of the database", dbName, 4},
+		{"a piece of the database", dbName, 1},
+		{"all but a piece of the database", dbName, 7},
+		{"half of the log", dbName + "-wal", 4},
+		{"no log", dbName + "-wal", 0},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			o, logged := quietOptions(filepath.Join(t.TempDir(), "copy"))
+			copyFiles(t, o.Dir, dir)
+			path := filepath.Join(o.Dir, test.file)
+			info, err := os.Stat(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			left := info.Size() * test.part / 8
+			if err := os.Truncate(path, left-left%3); err != nil {
+				t.Fatal(err)
+			}
+			s := openTest(t, o)
+			got := readAll(t, s)
+			for id, body := range got {
+				if id != "in the log" && !bytes.Equal(body, in.bodies[id]) {
+					t.Errorf("got another body for %s", id)
+				}
+			}
+			if test.file != dbName {
+				if lost := in.lost(t, s); len(lost) > 0 {
+					t.Errorf("got %v missing, want that nothing of the database is", lost)
+				}
+				return
+			}
+			if stateOf(t, s, log.UID) != Waiting {
+				t.Errorf("got the report in the log %s, want it waiting", stateOf(t, s, log.UID))
+			}
+			names, err := s.files.list(damagedName)
+			if err != nil || len(names) == 0 || !strings.Contains(logged.String(), "is damaged") {
+				t.Errorf("got %v and %v kept and %q logged, want the database", names, err, logged)
+			}
+			mustPut(t, s, testHead("after"), []byte("body"))
+		})
+	}
 }

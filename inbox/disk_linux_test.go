@@ -47,8 +47,11 @@ func fillUp(t testing.TB, path string) {
 // others have taken the last byte, and then there is room again.
 func TestFullDisk(t *testing.T) {
 	t.Run("files", func(t *testing.T) {
-		f := newFullDisk(t, 150_000)
-		f.drain(f.fill(0))
+		for range soakRounds(1) {
+			f := newFullDisk(t, 150_000)
+			f.drain(f.fill(0))
+			_ = f.s.Close()
+		}
 	})
 	t.Run("rows", func(t *testing.T) {
 		f := newFullDisk(t, 10_000)
@@ -147,7 +150,15 @@ func TestDiskFullAtAnyPoint(t *testing.T) {
 	s := openTest(t, testOptions(t, dir))
 	other := filepath.Join(disk, "other")
 	var ids []string
-	for _, point := range []string{atWrite, atWritten, atSynced, atRenamed, atFolder, atCommit} {
+	points := []string{atWrite, atWritten, atSynced, atRenamed, atFolder, atCommit}
+	for round := range soakRounds(1) * len(points) {
+		if round > 0 && round%len(points) == 0 { // make room for the next
+			for _, r := range mustList(t, s) {
+				end(t, s, r.UID, "delivered")
+			}
+			ids = nil
+		}
+		point := points[round%len(points)]
 		s.files.fault = func(at string) error {
 			if at == point {
 				fillUp(t, other)
@@ -156,6 +167,9 @@ func TestDiskFullAtAnyPoint(t *testing.T) {
 		}
 		for i := range 10 {
 			id := fmt.Sprint(point, i)
+			if round >= len(points) {
+				id = fmt.Sprint(round, id)
+			}
 			_, err := put(s, testHead(id), bodyOf(id))
 			if err != nil && !errors.Is(err, ErrFull) {
 				t.Errorf("%s: got %v, want %v or none", point, err, ErrFull)
@@ -165,7 +179,8 @@ func TestDiskFullAtAnyPoint(t *testing.T) {
 			}
 		}
 		s.files.fault = nil
-		if err := os.Remove(other); err != nil {
+		// Bodies that stand in their rows never come to some of the points.
+		if err := os.Remove(other); err != nil && round < len(points) {
 			t.Fatalf("%s: %v", point, err)
 		}
 		eventually(t, "there is room again", func() bool { return s.Ready() == nil })
@@ -174,6 +189,15 @@ func TestDiskFullAtAnyPoint(t *testing.T) {
 	if len(ids) == 0 {
 		t.Error("got none stored, want those for which there was room")
 	}
+}
+
+func mustList(t testing.TB, s *Store) []Record {
+	t.Helper()
+	records, err := s.List(t.Context(), Filter{State: Waiting}, Page{Limit: 1 << 20})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return records
 }
 
 // No file can be made any more, though there is space.

@@ -25,6 +25,7 @@ type Draft struct {
 	out   []byte // a sealed chunk on its way to the file
 	chunk uint32
 	file  *os.File
+	moved bool // it is in bodies/
 	size  int64
 	grant grant
 
@@ -171,6 +172,7 @@ func (d *Draft) keep(file *string, body *[]byte) (*moved, error) {
 		return nil, nil
 	}
 	m, err := d.s.files.keep(d.file, d.uid)
+	d.moved = m != nil
 	if err != nil {
 		_ = d.s.files.remove(d.s.files.body(d.uid))
 		return nil, failure(err)
@@ -187,7 +189,9 @@ func (d *Draft) Abort() {
 	d.ended = true
 	if d.file != nil {
 		_ = d.file.Close()
-		_ = d.s.files.remove(d.s.files.tmp(d.uid))
+		if !d.moved {
+			_ = d.s.files.remove(d.s.files.tmp(d.uid))
+		}
 	}
 	d.s.drafts.Delete(d.uid)
 	d.grant.release()

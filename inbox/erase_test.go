@@ -244,6 +244,7 @@ func TestEraseWhileSomebodyReads(t *testing.T) {
 		if err != nil || !rows.Next() {
 			t.Fatalf("got no row and %v", err)
 		}
+		defer rows.Close()
 		receipt, err := s.Erase(t.Context(), EraseConsent, "c1", "x", "y")
 		if err != nil || len(receipt.Copies) != 1 || len(tr.find(t, s.dir)) == 0 {
 			t.Fatalf("got %+v and %v, want that the log still holds it", receipt, err)

@@ -33,7 +33,10 @@ func checkFileSystem(dir string, log *slog.Logger) error {
 	if err := syscall.Statfs(dir, &st); err != nil {
 		return fmt.Errorf("%w: %s: %w", ErrUnavailable, dir, err)
 	}
-	kind := int64(st.Type) & 0xffffffff //nolint:unconvert // its type differs between processors
+	return judgeFileSystem(dir, int64(st.Type)&0xffffffff, log) //nolint:unconvert // its type differs between processors
+}
+
+func judgeFileSystem(dir string, kind int64, log *slog.Logger) error {
 	if name := networkFileSystems[kind]; name != "" {
 		return fmt.Errorf("%w: %s is on a network file system (%s): it must be on a disk of this machine", ErrUnavailable, dir, name)
 	}

@@ -69,18 +69,14 @@ func (d *disk) cut() {
 
 // After a power cut, everything is there that was acknowledged.
 func TestPowerCut(t *testing.T) {
-	rounds := 4
-	if testing.Short() {
-		rounds = 1
-	}
-	testPowerCuts(t, rounds)
-}
-
-func testPowerCuts(t *testing.T, rounds int) {
 	d := newDisk(t, 256)
 	dir := filepath.Join(d.dir, "inbox")
 	var ids []string
-	for round := range rounds {
+	for round := range soakRounds(4) {
+		if round%40 == 39 { // the disk is not large
+			_ = os.RemoveAll(dir)
+			ids = nil
+		}
 		p := startHelper(t, dir, fmt.Sprint("HELPER_PREFIX=", round))
 		for range 40 + 30*(round%4) {
 			id, more := <-p.stored
@@ -97,6 +93,37 @@ func testPowerCuts(t *testing.T, rounds int) {
 		}
 		s := openTest(t, testOptions(t, dir))
 		checkKept(t, s, ids)
+		_ = s.Close()
+	}
+}
+
+// The same while reports are delivered: each that was acknowledged is waiting, or
+// was delivered as it was.
+func TestPowerCutWhileDelivering(t *testing.T) {
+	d := newDisk(t, 256)
+	dir := filepath.Join(d.dir, "inbox")
+	var ids []string
+	took := make(map[string][]string)
+	for round := range soakRounds(3) {
+		p := startHelper(t, dir, "HELPER_DELIVER=1", fmt.Sprint("HELPER_PREFIX=", round))
+		for range 60 + 50*(round%4) {
+			id, more := <-p.stored
+			if !more {
+				t.Fatalf("the helper has ended: %s", p.stderr.String())
+			}
+			ids = append(ids, id)
+		}
+		d.cut()
+		ids = append(ids, p.kill(0)...)
+		for id, digests := range p.took {
+			took[id] = append(took[id], digests...)
+		}
+		d.unmount()
+		if err := d.mount(); err != nil {
+			t.Fatal(err)
+		}
+		s := openTest(t, testOptions(t, dir))
+		checkOnce(t, s, ids, took)
 		_ = s.Close()
 	}
 }

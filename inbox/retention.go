@@ -2,6 +2,7 @@ package inbox
 
 import (
 	"context"
+	"database/sql"
 	"encoding/json"
 	"errors"
 	"io/fs"
@@ -41,7 +42,7 @@ func (s *Store) Retain(ctx context.Context) error {
 			}
 		}
 	}
-	return s.files.removeCopies(now.Add(-st.KeepDead))
+	return s.removeAside(ctx, now.Add(-st.KeepDead))
 }
 
 // dropDead drops the reports that died, or were found damaged, before a time.
@@ -120,20 +121,31 @@ func (t *tx) ids(query string, args ...any) ([]int64, error) {
 	return ids, rows.Err()
 }
 
-// removeCopies removes the databases that were set aside before a time.
-func (f *files) removeCopies(before time.Time) error {
-	entries, err := os.ReadDir(f.path(damagedName))
+// removeAside removes what was set aside before a time: databases, and bodies
+// without a row. Those that have one go with it.
+func (s *Store) removeAside(ctx context.Context, before time.Time) error {
+	entries, err := os.ReadDir(s.files.path(damagedName))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
 	for _, entry := range entries {
-		if !strings.HasPrefix(entry.Name(), dbName) {
+		name := entry.Name()
+		info, statErr := entry.Info()
+		if statErr != nil || !info.ModTime().Before(before) {
 			continue
 		}
-		info, statErr := entry.Info()
-		if statErr == nil && info.ModTime().Before(before) {
-			err = errors.Join(err, f.remove(f.path(damagedName, entry.Name())))
+		if strings.HasPrefix(name, dbName) || s.hasNoBody(ctx, name) {
+			err = errors.Join(err, s.files.remove(s.files.path(damagedName, name)))
 		}
 	}
 	return err
+}
+
+// hasNoBody says whether no report that is on record has a body under a uid.
+func (s *Store) hasNoBody(ctx context.Context, uid string) bool {
+	n := 1
+	err := s.read(ctx, func(db *sql.DB) error {
+		return db.QueryRowContext(ctx, `SELECT count(*) FROM bodies b JOIN reports r ON r.id = b.report WHERE r.uid = ?`, uid).Scan(&n)
+	})
+	return err == nil && n == 0
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"time"
 )
 
 // These begin with what is still there: CROSS says so to SQLite. The records of
@@ -101,6 +102,8 @@ func (s *Store) removeOrphans(ctx context.Context, names map[string]bool, salvag
 			if err := s.files.setAside(name); err != nil {
 				return err
 			}
+			// It is kept from now on.
+			_ = os.Chtimes(s.files.path(damagedName, name), time.Time{}, s.now())
 			continue
 		}
 		if err := s.files.remove(s.files.body(name)); err != nil {

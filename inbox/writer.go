@@ -133,7 +133,7 @@ func (w *writer) prepare(query string) (*sql.Stmt, error) {
 }
 
 func (w *writer) run(query string) error {
-	stmt, err := w.prepare(query)
+	stmt, err := w.prepare(query) //nolint:sqlclosecheck // it is kept
 	if err != nil {
 		return err
 	}

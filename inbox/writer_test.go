@@ -1,8 +1,10 @@
 package inbox
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"sync"
 	"testing"
@@ -138,4 +140,59 @@ func TestCloseWhileWriting(t *testing.T) {
 	wg.Wait()
 	s = openTest(t, o)
 	checkStored(t, s, stored)
+}
+
+// While the disk takes its time, those who cannot wait go, and nothing of theirs
+// is stored. The others get what they wait for.
+func TestWriterStalls(t *testing.T) {
+	o, _ := quietOptions(t.TempDir())
+	s := openTest(t, o)
+	release := holdWriter(t, s)
+	defer release()
+	gone, cancel := context.WithCancel(t.Context())
+	const n = 200 // more than fit in a line
+	results := make([]error, n)
+	var impatient, wg sync.WaitGroup
+	for i := range n {
+		ctx, group := gone, &impatient
+		if i%2 == 0 {
+			ctx, group = t.Context(), &wg
+		}
+		size := 100
+		if i%20 < 2 {
+			size = 2 * chunkSize
+		}
+		group.Go(func() {
+			d, err := s.NewDraft()
+			if err == nil {
+				_, err = d.Write(bytes.Repeat([]byte{byte(i)}, size))
+			}
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			_, results[i] = d.Commit(ctx, testHead(fmt.Sprint(i)), [32]byte{})
+		})
+	}
+	eventually(t, "the line is full", func() bool { return len(s.ops) == cap(s.ops) })
+	cancel()
+	impatient.Wait() // although nothing is written
+	release()
+	wg.Wait()
+	got := readAll(t, s)
+	for i, err := range results {
+		id := fmt.Sprint(i)
+		if stored := got[id] != nil; stored != (err == nil) {
+			t.Errorf("%s: got stored %v and %v", id, stored, err)
+		}
+		if i%2 == 0 && err != nil {
+			t.Errorf("%s: got %v for one who waits, want it stored", id, err)
+		}
+		if i%2 == 1 && !errors.Is(err, context.Canceled) {
+			t.Errorf("%s: got %v for one who has gone, want %v", id, err, context.Canceled)
+		}
+	}
+	if files, err := s.files.list(bodiesName); err != nil || len(files) != n/20 {
+		t.Errorf("got %d files and %v, want %d", len(files), err, n/20)
+	}
 }
