@@ -2,7 +2,9 @@ package inbox
 
 import (
 	"context"
+	"fmt"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 )
@@ -168,6 +170,58 @@ func TestConcurrencyHoldsAcrossSets(t *testing.T) {
 		}
 		if most := routes.most["a"]; most != 4 {
 			t.Errorf("got %d attempts at once across reloads, want 4", most)
+		}
+	})
+}
+
+// A hundred reloads while reports arrive: with equal routes, with others, and with
+// none in between. Each report is delivered once.
+func TestReloadsUnderLoad(t *testing.T) {
+	bubble(t, nil, func(t *testing.T, s *Store) {
+		var mu sync.Mutex
+		accepted := make(map[string]int)
+		deliver := func(_ context.Context, _ string, d *Delivery) Outcome {
+			time.Sleep(3 * time.Millisecond)
+			mu.Lock()
+			defer mu.Unlock()
+			accepted[d.Head.ReportID]++
+			return Outcome{Accepted: true}
+		}
+		names := [][]string{{"a", "b"}, {"a", "b"}, {"b", "c"}, {"c"}, {"a", "b", "c"}}
+		var wg sync.WaitGroup
+		const n = 300
+		for i := range n {
+			wg.Go(func() {
+				time.Sleep(time.Duration(i) * 700 * time.Microsecond)
+				arrive(t, s, string(rune('a'+i%3)), fmt.Sprint(i))
+			})
+		}
+		var detach func()
+		for i := range 100 {
+			before := detach
+			if i%7 == 6 { // it is taken away before the next is there
+				before()
+				before = func() {}
+			}
+			routes := routesTo(deliver, names[i%len(names)]...)
+			detach = s.Attach(routes)
+			if i%5 == 4 { // a config that fails to start
+				s.Attach(routesTo(deliver))()
+			}
+			if before != nil {
+				before()
+			}
+			time.Sleep(2 * time.Millisecond)
+		}
+		wg.Wait()
+		pass(time.Minute)
+		if got := stateCount(t, s); got[Delivered] != n {
+			t.Errorf("got %v, want all %d delivered", got, n)
+		}
+		for id, times := range accepted {
+			if times != 1 {
+				t.Errorf("got %s delivered %d times, want once", id, times)
+			}
 		}
 	})
 }

@@ -328,3 +328,79 @@ func TestCutFiles(t *testing.T) {
 		})
 	}
 }
+
+// Who is killed while a new database is made of a damaged one goes on with it, at
+// whatever point that was.
+func TestKilledWhileSalvaging(t *testing.T) {
+	origin := filepath.Join(t.TempDir(), "origin")
+	o, _ := quietOptions(origin)
+	s := openTest(t, o)
+	in := furnish(t, s, 20)
+	if err := s.tidy(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	furnishMore(t, s, &in) // in the log
+	damaged := killed(t, s)
+	_ = s.Close()
+	data, err := os.ReadFile(filepath.Join(damaged, dbName))
+	if err != nil {
+		t.Fatal(err)
+	}
+	flip(t, filepath.Join(damaged, dbName), int64(bytes.Index(data, []byte("CREATE TABLE reports"))), 0x20)
+
+	salvaged := filepath.Join(t.TempDir(), "salvaged")
+	copyFiles(t, salvaged, damaged)
+	o, _ = quietOptions(salvaged)
+	_ = openTest(t, o).Close()
+
+	rename := func(from, to string) func(string) error {
+		return func(dir string) error { return os.Rename(filepath.Join(dir, from), filepath.Join(dir, to)) }
+	}
+	steps := []func(dir string) error{
+		func(dir string) error {
+			return os.WriteFile(filepath.Join(dir, salvageName), make([]byte, 5000), 0o600)
+		},
+		func(dir string) error {
+			data, err := os.ReadFile(filepath.Join(salvaged, dbName))
+			return errors.Join(err, os.WriteFile(filepath.Join(dir, salvageName), data, 0o600))
+		},
+		rename(salvageName, salvagedName),
+		func(dir string) error { return os.Mkdir(filepath.Join(dir, damagedName), 0o700) },
+		rename(dbName+"-wal", damagedName+"/"+dbName+"-1-wal"),
+		rename(dbName, damagedName+"/"+dbName+"-1"),
+		rename(salvagedName, dbName),
+	}
+	for n := range len(steps) + 1 {
+		o, log := quietOptions(filepath.Join(t.TempDir(), "killed"))
+		copyFiles(t, o.Dir, damaged)
+		for _, step := range steps[:n] {
+			if err := step(o.Dir); err != nil {
+				t.Fatal(err)
+			}
+		}
+		s, err := Open(t.Context(), o)
+		if err != nil {
+			t.Errorf("after %d steps: %v", n, err)
+			continue
+		}
+		if lost := in.lost(t, s); len(lost) > 0 {
+			t.Errorf("after %d steps: got %v missing, want nothing\n%s", n, lost, log)
+		}
+		kept, err := s.files.list(damagedName)
+		if err != nil || len(kept) < 2 {
+			t.Errorf("after %d steps: got %v and %v kept, want the database and its log", n, kept, err)
+		}
+		mustPut(t, s, testHead("after"), []byte("body"))
+		_ = s.Close()
+	}
+}
+
+// furnishMore gives a store two more reports.
+func furnishMore(t testing.TB, s *Store, in *inventory) {
+	t.Helper()
+	for _, size := range []int{3000, 2 * chunkSize} {
+		id := fmt.Sprint("more-", size)
+		body := randomBody(size)
+		in.bodies[id], in.uids[id] = body, mustPut(t, s, testHead(id), body).UID
+	}
+}

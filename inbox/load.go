@@ -120,7 +120,10 @@ func (s *Store) discard(t *tx, id int64) error {
 		if !file.Valid {
 			return
 		}
-		err := errors.Join(s.files.remove(s.files.body(file.String)), s.files.remove(s.files.path(damagedName, file.String)))
+		err := os.Remove(s.files.body(file.String))
+		if errors.Is(err, fs.ErrNotExist) { // it may have been set aside
+			err = s.files.remove(s.files.path(damagedName, file.String))
+		}
 		if err != nil {
 			s.log.Warn("the body of a report that has ended could not be removed; the next start will", "file", file.String, "error", err)
 		}

@@ -87,10 +87,9 @@ func (s *Store) tidy(ctx context.Context) error {
 		}
 	}
 	return s.submit(ctx, &op{raw: func(w *writer) error {
-		untidy := s.untidy.Swap(false)
 		err := w.checkpoint()
-		if err != nil && untidy {
-			s.untidy.Store(true)
+		if err == nil {
+			s.untidy.Store(false)
 		}
 		return err
 	}})
