@@ -13,8 +13,12 @@ import (
 	"time"
 )
 
-// How often it is tried to record what became of an attempt.
-const recordAgain = time.Second
+const (
+	// How often it is tried to record what became of an attempt.
+	recordAgain = time.Second
+	// So long after its time-out an attempt that does not end is given up.
+	leaveTime = claimMargin
+)
 
 // result is how an attempt ended.
 type result struct {
@@ -90,8 +94,38 @@ func (e *engine) deliver(j *job) (r result) {
 	return r
 }
 
-// call is Deliver, for which a panic is a failure.
-func (e *engine) call(ctx context.Context, j *job, d *Delivery, broken *bool) (o Outcome) {
+// call is Deliver. Handlers that do not end when they should are left behind: they
+// would take their worker with them, and the report.
+func (e *engine) call(ctx context.Context, j *job, d *Delivery, broken *bool) Outcome {
+	type called struct {
+		outcome Outcome
+		broken  bool
+	}
+	done := make(chan called, 1)
+	go func() {
+		var c called
+		c.outcome = e.callNow(ctx, j, d, &c.broken)
+		done <- c
+	}()
+	var ended called
+	select {
+	case ended = <-done:
+	case <-ctx.Done():
+		timer := time.NewTimer(leaveTime)
+		defer timer.Stop()
+		select {
+		case ended = <-done:
+		case <-timer.C:
+			e.s.log.Error("the handlers of a route do not end: the report is delivered again", "route", j.route.Name, "uid", d.UID)
+			return Outcome{Reason: "the handlers of the route did not end"}
+		}
+	}
+	*broken = ended.broken
+	return ended.outcome
+}
+
+// callNow is Deliver, for which a panic is a failure.
+func (e *engine) callNow(ctx context.Context, j *job, d *Delivery, broken *bool) (o Outcome) {
 	defer func() {
 		switch value := recover(); value {
 		case nil:

@@ -1,6 +1,7 @@
 package inbox
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"testing"
@@ -110,4 +111,38 @@ func TestRetentionOfWhatWasSetAside(t *testing.T) {
 			t.Errorf("after %s: got %v and %v, want %d files", step.pass, files, err, step.want)
 		}
 	}
+}
+
+// What is old enough to go, but is on its way again, stays.
+func TestRetentionSparesWhatIsUnderWay(t *testing.T) {
+	bubble(t, nil, func(t *testing.T, s *Store) {
+		release := make(chan struct{})
+		routes := routesTo(func(context.Context, string, *Delivery) Outcome { return Outcome{Dead: true} }, "a")
+		defer s.Attach(routes)()
+		receipt := arrive(t, s, "a", "1")
+		other := arrive(t, s, "a", "2")
+		rest()
+		routes.answer(func(ctx context.Context, route string, d *Delivery) Outcome {
+			<-release
+			deliveredBody(t, d)
+			return accept(ctx, route, d)
+		})
+		if n, err := s.Retry(t.Context(), Filter{UID: receipt.UID}, "ana", nil); n != 1 || err != nil {
+			t.Fatalf("got %d and %v, want one tried again", n, err)
+		}
+		pass(time.Second)
+		later := s.now().Add(time.Hour)
+		err := s.write(t.Context(), func(tx *tx) error {
+			_, err := s.dropDead(tx, later.UnixMilli())
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		close(release)
+		rest()
+		if got := stateOf(t, s, receipt.UID) + " " + stateOf(t, s, other.UID); got != Delivered+" "+Dropped {
+			t.Errorf("got them %s, want the one under way delivered, and the other dropped", got)
+		}
+	})
 }

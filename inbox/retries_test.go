@@ -180,6 +180,39 @@ func TestTimeout(t *testing.T) {
 	})
 }
 
+// A handler that does not heed its time-out costs its worker only for a while.
+func TestHandlersThatDoNotEnd(t *testing.T) {
+	bubble(t, nil, func(t *testing.T, s *Store) {
+		release := make(chan struct{})
+		defer close(release)
+		routes := routesTo(func(ctx context.Context, route string, d *Delivery) Outcome {
+			if d.Head.ReportID == "hangs" && d.Attempt == 1 {
+				<-release
+			}
+			return accept(ctx, route, d)
+		}, "a")
+		routes.list[0].Concurrency = 1
+		defer s.Attach(routes)()
+		hangs := arrive(t, s, "a", "hangs")
+		rest()
+		other := arrive(t, s, "a", "other")
+		pass(30*time.Second + leaveTime - time.Second)
+		if got := stateOf(t, s, other.UID); got != Waiting || len(routes.of("hangs")) != 1 {
+			t.Fatalf("got the other %s and %d attempts, want one that has the only worker", got, len(routes.of("hangs")))
+		}
+		pass(time.Minute)
+		for _, uid := range []string{hangs.UID, other.UID} {
+			if got := stateOf(t, s, uid); got != Delivered {
+				t.Errorf("got %s %s, want it delivered", uid, got)
+			}
+		}
+		r, err := s.Show(t.Context(), hangs.UID)
+		if err != nil || len(r.Attempts) != 2 || r.Attempts[0].Reason != "the handlers of the route did not end" {
+			t.Errorf("got %+v and %v, want two attempts, of which the first did not end", r.Attempts, err)
+		}
+	})
+}
+
 func TestPanics(t *testing.T) {
 	bubble(t, nil, func(t *testing.T, s *Store) {
 		routes := routesTo(func(_ context.Context, _ string, d *Delivery) Outcome {
