@@ -21,27 +21,27 @@ const (
 
 // EraseReceipt says what was erased.
 type EraseReceipt struct {
-	Kind  string
-	Value string
-	At    time.Time
+	Kind  string    `json:"kind"`
+	Value string    `json:"value"`
+	At    time.Time `json:"at"`
 	// Reports are those that it was about, the oldest first.
-	Reports []ErasedReport
+	Reports []ErasedReport `json:"reports"`
 	// Copies are files that may still hold what was erased: earlier copies of the
 	// database, from when it was damaged, until they are removed after KeepDead or
 	// by hand; and the log of the database if somebody was reading, until that
 	// has ended.
-	Copies []string
+	Copies []string `json:"copies,omitempty"`
 }
 
 // ErasedReport is a report that was erased.
 type ErasedReport struct {
-	UID      string
-	ReportID string
+	UID      string `json:"uid"`
+	ReportID string `json:"report_id"`
 	// State is what it was in before.
-	State string
+	State string `json:"state"`
 	// Destroyed: its body was still there. Otherwise only the record was, which
 	// holds nothing personal, and stays.
-	Destroyed bool
+	Destroyed bool `json:"destroyed"`
 }
 
 // Erase destroys the bodies of all reports of a consent, of a link or under an

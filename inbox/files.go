@@ -56,6 +56,20 @@ func (f *files) at(point string) error {
 	return f.fault(point)
 }
 
+// present returns ErrNotFound if there is no store in a directory.
+func (f *files) present() error {
+	for _, name := range []string{dbName, salvagedName} {
+		_, err := os.Stat(f.path(name))
+		if err == nil {
+			return nil
+		}
+		if !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("%w: %w", ErrUnavailable, err)
+		}
+	}
+	return fmt.Errorf("%w: there is no inbox in %s", ErrNotFound, f.dir)
+}
+
 func (f *files) makeFolders() error {
 	for _, name := range []string{bodiesName, tmpName} {
 		err := os.Mkdir(f.path(name), 0o700)

@@ -13,6 +13,8 @@ type Options struct {
 	// Dir is the directory of the store. It is made if it is not there. One
 	// process at a time can have it open.
 	Dir string
+	// MustExist: an inbox that is not there is not made. That is ErrNotFound.
+	MustExist bool
 	// EncryptionKey is the 32 bytes under which the key of each report is kept.
 	EncryptionKey []byte
 	// Unencrypted stands in for EncryptionKey: reports are sealed all the same,

@@ -4,9 +4,12 @@ import (
 	"database/sql"
 	"database/sql/driver"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"hash/crc64"
+	"io/fs"
 	"net/url"
+	"os"
 	"path/filepath"
 	"strconv"
 
@@ -83,6 +86,15 @@ func openSQLite(path string, connections int, query url.Values) (*sql.DB, error)
 }
 
 func openWriter(path string) (*sql.DB, error) {
+	// SQLite would let everybody read what it makes, in a directory that lets
+	// them in. Its log gets the permissions of the database.
+	file, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if err == nil {
+		err = file.Close()
+	}
+	if err != nil && !errors.Is(err, fs.ErrExist) {
+		return nil, err
+	}
 	pages := int64(checkpointPages)
 	if _, total, ok := diskSpace(filepath.Dir(path)); ok {
 		pages = min(pages, total/checkpointPart/pageSize)

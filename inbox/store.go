@@ -64,6 +64,7 @@ type Store struct {
 	// stop ends the deliveries when the store closes, before anything else does.
 	stop   func()
 	engine *engine
+	socket socket
 }
 
 // Open opens the store in a directory, or makes one. Its errors say what is
@@ -75,6 +76,11 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	keys, err := newKeyring(o.EncryptionKey)
 	if err != nil {
 		return nil, err
+	}
+	if o.MustExist {
+		if err := (&files{dir: o.Dir}).present(); err != nil {
+			return nil, err
+		}
 	}
 	dir, err := ownDir(o.Dir, o.Logger)
 	if err != nil {
@@ -249,6 +255,7 @@ func (s *Store) closeDB() {
 // directory free. Reports that come later are refused.
 func (s *Store) Close() error {
 	s.closed.Do(func() {
+		s.closeSocket()
 		if s.stop != nil {
 			s.stop()
 		}

@@ -106,10 +106,12 @@ func (s *Store) repair() error {
 	}
 	if err != nil {
 		s.closeDB()
+		s.dropSocket()
 		s.lock.release()
 		s.trouble.set(err)
 		return failure(err)
 	}
+	s.restoreSocket()
 	s.trouble.clear()
 	s.log.Info("the inbox can be written again", "dir", s.dir)
 	return nil
