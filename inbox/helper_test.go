@@ -194,6 +194,22 @@ func startProcess(t testing.TB, exe, dir string, attr *syscall.SysProcAttr, env 
 	return p
 }
 
+// seen returns the ids of those that it has stored and that nobody has asked for
+// yet.
+func (p *process) seen() (ids []string) {
+	for {
+		select {
+		case id, more := <-p.stored:
+			if !more {
+				return ids
+			}
+			ids = append(ids, id)
+		default:
+			return ids
+		}
+	}
+}
+
 // kill ends the process, after it has stored n reports or ended by itself, and
 // returns the ids of all that it has stored.
 func (p *process) kill(n int) []string {

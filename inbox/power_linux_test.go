@@ -52,7 +52,9 @@ func (d *disk) mount() error {
 func (d *disk) unmount() { _ = exec.Command("umount", "-l", d.dir).Run() }
 
 // cut ends the file system as it is on the disk: nothing that is only in memory
-// is written any more, and everything fails from now on.
+// is written any more, and everything fails from now on. A sync that is under way
+// may still succeed, though the journal that it waits for is given up: what is
+// acknowledged during a cut says nothing, as there would be no power to do it.
 func (d *disk) cut() {
 	d.t.Helper()
 	const shutdown, noFlush = 0x8004587d, 2
@@ -85,8 +87,9 @@ func TestPowerCut(t *testing.T) {
 			}
 			ids = append(ids, id)
 		}
+		ids = append(ids, p.seen()...)
 		d.cut()
-		ids = append(ids, p.kill(0)...)
+		p.kill(0)
 		d.unmount()
 		if err := d.mount(); err != nil {
 			t.Fatal(err)
@@ -113,8 +116,9 @@ func TestPowerCutWhileDelivering(t *testing.T) {
 			}
 			ids = append(ids, id)
 		}
+		ids = append(ids, p.seen()...)
 		d.cut()
-		ids = append(ids, p.kill(0)...)
+		p.kill(0)
 		for id, digests := range p.took {
 			took[id] = append(took[id], digests...)
 		}
