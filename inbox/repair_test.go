@@ -199,11 +199,11 @@ func TestOpeningWritesTheLogOut(t *testing.T) {
 func TestCheckWhileReportsArrive(t *testing.T) {
 	o, log := quietOptions(t.TempDir())
 	s := openTest(t, o)
-	var done atomic.Bool
+	arriving := make(chan struct{})
 	var wg sync.WaitGroup
 	for sender := range 4 {
 		wg.Go(func() {
-			for i := 0; !done.Load(); i++ {
+			for i := range 200 {
 				id := fmt.Sprint(sender, "-", i)
 				if _, err := put(s, testHead(id), []byte(id)); err != nil {
 					t.Error(err)
@@ -212,15 +212,23 @@ func TestCheckWhileReportsArrive(t *testing.T) {
 			}
 		})
 	}
-	for range 100 {
-		if err := checkDatabase(t.Context(), s.readers); err != nil {
-			t.Errorf("got %v, want none", err)
-			break
+	go func() {
+		wg.Wait()
+		close(arriving)
+	}()
+	for checks := 0; ; checks++ {
+		select {
+		case <-arriving:
+			if checks < 2 {
+				t.Errorf("got %d checks while reports arrived, want some", checks)
+			}
+			return
+		default:
 		}
-	}
-	done.Store(true)
-	wg.Wait()
-	if t.Failed() {
-		t.Log(log)
+		if err := checkDatabase(t.Context(), s.readers); err != nil {
+			t.Errorf("got %v, want none\n%s", err, log)
+			<-arriving
+			return
+		}
 	}
 }
