@@ -24,11 +24,13 @@ fmt:
 	$(TOOL) golangci-lint fmt ./...
 
 # Caddy's log would stand in the middle of the benchmarks' lines.
-bench: ## five minutes, on Linux (docs/performance.md); BENCH=<pattern> is only those of Go's benchmarks
+bench: ## ten minutes, on Linux (docs/performance.md); BENCH=<pattern> is only those of Go's benchmarks
 	@mkdir -p bin
 	go test -run '^$$' -bench '$(BENCH)' -benchmem -cpu 1 -count 10 -benchtime 200ms -exec "sh -c 'exec \$$0 \$$@ 2>/dev/null'" \
 		./klavi ./gateway ./handler/... >bin/bench.txt || (cat bin/bench.txt; false)
 	$(TOOL) benchstat bin/bench.txt
+	go test -run '^$$' -bench '$(BENCH)' -count 3 ./inbox >bin/bench-inbox.txt || (cat bin/bench-inbox.txt; false)
+	$(TOOL) benchstat bin/bench-inbox.txt
 	if [ '$(BENCH)' = . ]; then go run ./bench; fi
 
 # For each of 12 points of storing and delivering, SOAK processes are killed there;

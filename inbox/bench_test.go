@@ -19,18 +19,18 @@ import (
 // one for each body.
 func BenchmarkCommit(b *testing.B) {
 	for _, c := range []struct{ size, senders int }{{4 << 10, 32}, {256 << 10, 16}, {8 << 20, 4}} {
-		name := fmt.Sprintf("%dKiB", c.size>>10)
+		name := fmt.Sprintf("body=%dKiB", c.size>>10)
 		body := randomBody(c.size)
 		digest := sha256.Sum256(body)
 
-		b.Run("file/"+name, func(b *testing.B) {
+		b.Run(name+"/in=file", func(b *testing.B) {
 			dir := b.TempDir()
 			var n atomic.Int64
 			run(b, c.senders, c.size, func() error {
 				return writeAndSync(filepath.Join(dir, fmt.Sprint(n.Add(1))), body)
 			})
 		})
-		b.Run("inbox/"+name, func(b *testing.B) {
+		b.Run(name+"/in=inbox", func(b *testing.B) {
 			s := openTest(b, testOptions(b, b.TempDir()))
 			var n atomic.Int64
 			run(b, c.senders, c.size, func() error {

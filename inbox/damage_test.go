@@ -142,7 +142,7 @@ func (in *inventory) lost(t testing.TB, s *Store) []string {
 
 // One byte that changes costs at most one report, which is named.
 func TestOneByteOfAnyFile(t *testing.T) {
-	samples, seed := 60, uint64(1)
+	samples, seed := 30, uint64(1)
 	switch rounds := soakRounds(1); {
 	case testing.Short():
 		samples = 10

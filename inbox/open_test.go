@@ -186,7 +186,7 @@ func TestBegunAndKilled(t *testing.T) {
 }
 
 func TestOpenedAndClosedOften(t *testing.T) {
-	n := 100
+	n := 50
 	if testing.Short() {
 		n = 10
 	}

@@ -200,11 +200,11 @@ func TestClockIsWrongForHours(t *testing.T) {
 		arriveMany(t, s, "down", "d", 20)
 		arriveMany(t, s, "bad", "b", 20)
 		arriveMany(t, s, "without a route", "w", 20)
-		pass(30 * time.Minute)
+		pass(2 * trustTime)
 		ahead.Store(int64(10 * 24 * time.Hour))
-		pass(5 * time.Hour)
+		pass(4 * trustTime)
 		ahead.Store(0)
-		pass(5 * time.Hour)
+		pass(2 * trustTime)
 		if got := stateCount(t, s); got[Waiting] != 60 {
 			t.Errorf("got %v, want all waiting", got)
 		}
