@@ -281,7 +281,7 @@ func TestDialNobody(t *testing.T) {
 			t.Errorf("%s: got %v, want %v", filepath.Base(test.dir), err, test.want)
 		}
 		o := testOptions(t, test.dir)
-		o.MustExist = true
+		o.Visit = true
 		s, err := Open(t.Context(), o)
 		switch {
 		case test.want == ErrNotFound && !errors.Is(err, ErrNotFound):

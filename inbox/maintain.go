@@ -13,8 +13,9 @@ const (
 	vacuumPages = 500
 )
 
-// maintain does what is to be done from time to time.
-func (s *Store) maintain() {
+// maintain does what is to be done from time to time, and retains only what it
+// should if retain says so.
+func (s *Store) maintain(retain bool) {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	go func() {
@@ -48,7 +49,7 @@ func (s *Store) maintain() {
 		} else {
 			writes = n
 		}
-		if ret.due(s.now()) {
+		if retain && ret.due(s.now()) {
 			if err := s.Retain(ctx); err != nil && ctx.Err() == nil {
 				s.log.Error("what is too old could not be removed from the inbox", "error", err)
 			}

@@ -13,8 +13,11 @@ type Options struct {
 	// Dir is the directory of the store. It is made if it is not there. One
 	// process at a time can have it open.
 	Dir string
-	// MustExist: an inbox that is not there is not made. That is ErrNotFound.
-	MustExist bool
+	// Visit is for people who look into the inbox of a process that has ended. It
+	// must be there, else it is ErrNotFound; it must belong to this user, because
+	// its owner could not write what another one makes; and nothing of it is
+	// removed because it is too old: that is for the settings of its process.
+	Visit bool
 	// EncryptionKey is the 32 bytes under which the key of each report is kept.
 	EncryptionKey []byte
 	// Unencrypted stands in for EncryptionKey: reports are sealed all the same,

@@ -77,8 +77,12 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	if o.MustExist {
-		if err := (&files{dir: o.Dir}).present(); err != nil {
+	if o.Visit {
+		f := files{dir: o.Dir}
+		if err := f.present(); err != nil {
+			return nil, err
+		}
+		if err := f.ours(); err != nil {
 			return nil, err
 		}
 	}
@@ -111,7 +115,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 		return nil, failure(err)
 	}
 	go s.writeLoop()
-	s.tasks.Go(s.maintain)
+	s.tasks.Go(func() { s.maintain(!o.Visit) })
 	return s, nil
 }
 

@@ -1,0 +1,56 @@
+package inbox
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// What another user makes in an inbox, its owner could not write.
+func TestVisitOfAnotherUser(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("only root can give files to others")
+	}
+	o, _ := quietOptions(t.TempDir())
+	_ = openTest(t, o).Close()
+	before := filesIn(t, o.Dir)
+	if err := os.Chown(filepath.Join(o.Dir, dbName), 12345, 12345); err != nil {
+		t.Fatal(err)
+	}
+	o.Visit = true
+	_, err := Open(t.Context(), o)
+	if !errors.Is(err, ErrUnavailable) || !strings.Contains(err.Error(), "as uid 12345") {
+		t.Errorf("got %v, want who it belongs to", err)
+	}
+	if after := filesIn(t, o.Dir); !slices.Equal(before, after) {
+		t.Errorf("got %q, want %q as before", after, before)
+	}
+}
+
+// A visitor does not know for how long the owner keeps what is dead.
+func TestVisitRemovesNothing(t *testing.T) {
+	for _, visit := range []bool{false, true} {
+		t.Run(fmt.Sprint(visit), func(t *testing.T) {
+			dir := t.TempDir()
+			synctest.Test(t, func(t *testing.T) {
+				s := reopen(t, dir, nil)
+				end(t, s, mustPut(t, s, testHead("a"), randomBody(10)).UID, "dead")
+				_ = s.Close()
+				time.Sleep(DefaultKeepDead + time.Hour)
+				s = reopen(t, dir, func(o *Options) { o.Visit = visit })
+				time.Sleep(4 * retainInterval)
+				synctest.Wait()
+				if got := stateCount(t, s)[Dead]; (got == 1) != visit {
+					t.Errorf("got %d that are dead, want it kept: %v", got, visit)
+				}
+				_ = s.Close()
+			})
+		})
+	}
+}
