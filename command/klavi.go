@@ -17,13 +17,19 @@ func init() {
 		CobraFunc: func(cmd *cobra.Command) {
 			cmd.Args = noArguments
 			cmd.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
-			cmd.AddCommand(conformanceCommand())
-			for _, c := range append(cmd.Commands(), cmd) {
-				c.SetFlagErrorFunc(flagError)
-				c.SilenceUsage, c.SilenceErrors = true, true
-			}
+			cmd.AddCommand(conformanceCommand(), reportsCommand(), routesCommand())
+			speakForItself(cmd)
 		},
 	})
+}
+
+// speakForItself has a command and those below it print their own errors.
+func speakForItself(cmd *cobra.Command) {
+	cmd.SetFlagErrorFunc(flagError)
+	cmd.SilenceUsage, cmd.SilenceErrors = true, true
+	for _, c := range cmd.Commands() {
+		speakForItself(c)
+	}
 }
 
 // Exit codes.
@@ -57,7 +63,7 @@ func noArguments(cmd *cobra.Command, args []string) error {
 		return nil
 	}
 	if cmd.HasSubCommands() {
-		return complain(cmd, errors.New("there is no such command; see caddy klavi --help"))
+		return complain(cmd, errors.New("there is no such command; see "+cmd.CommandPath()+" --help"))
 	}
 	return complain(cmd, errors.New("there are values without a flag; see "+cmd.CommandPath()+" --help"))
 }
@@ -74,7 +80,7 @@ func flagError(cmd *cobra.Command, err error) error {
 	if unknown, ok := errors.AsType[*pflag.NotExistError](err); ok {
 		text = "there is no flag --" + unknown.GetSpecifiedName()
 		if unknown.GetSpecifiedShortnames() != "" {
-			text = "a flag begins with two dashes: --target"
+			text = "a flag begins with two dashes"
 		}
 	}
 	return complain(cmd, errors.New(text+"; see "+cmd.CommandPath()+" --help"))

@@ -1,0 +1,158 @@
+package command
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/caddyserver/caddy/v2"
+	caddycmd "github.com/caddyserver/caddy/v2/cmd"
+
+	"github.com/caddy-klavi/caddy-klavi/gateway"
+)
+
+// place is where an inbox is, and what is needed to open it.
+type place struct {
+	dir       string
+	byDefault bool // the config does not say so
+	eraseOn   []string
+	// knowsEraseOn: the config was read.
+	knowsEraseOn bool
+	// key returns the encryption key, nil if there is none. It is read only when
+	// it is needed.
+	key func() ([]byte, error)
+}
+
+// inboxConfig is what concerns us of apps.klavi.accounts.<name>.inbox.
+type inboxConfig struct {
+	Dir           string   `json:"dir"`
+	EncryptionKey string   `json:"encryption_key"`
+	EraseOn       []string `json:"erase_on"`
+}
+
+// find reads the flags, and the config if it is needed. Nothing is opened yet.
+func (f *storeFlags) find() (*place, error) {
+	w := &place{dir: f.dir, key: func() ([]byte, error) { return nil, nil }}
+	if f.dir == "" || f.config != "" {
+		c, err := f.readConfig()
+		if err != nil {
+			return nil, err
+		}
+		if w.dir == "" {
+			if w.dir, w.byDefault, err = inboxDir(f.accountName(), c); err != nil {
+				return nil, err
+			}
+		}
+		w.eraseOn, w.knowsEraseOn = c.EraseOn, true
+		w.key = c.key
+	} else if f.account != "" || f.adapter != "" {
+		return nil, errors.New("--account and --adapter are about a config: give --config, or --dir without them")
+	}
+	if f.keyFile != "" {
+		w.key = func() ([]byte, error) { return readKey(f.keyFile) }
+	}
+	var err error
+	w.dir, err = filepath.Abs(w.dir)
+	return w, err
+}
+
+func (f *storeFlags) accountName() string {
+	if f.account == "" {
+		return gateway.DefaultAccount
+	}
+	return f.account
+}
+
+// readConfig returns what Caddy's config says of the account's inbox.
+func (f *storeFlags) readConfig() (*inboxConfig, error) {
+	text, _, _, err := caddycmd.LoadConfig(f.config, f.adapter)
+	if err != nil {
+		return nil, fmt.Errorf("the config: %w", err)
+	}
+	if len(text) == 0 {
+		return nil, errors.New("which inbox? Give --dir or --config, or do this where the Caddyfile is")
+	}
+	var config struct {
+		Apps struct {
+			Klavi struct {
+				Accounts map[string]struct {
+					Inbox inboxConfig `json:"inbox"`
+				} `json:"accounts"`
+			} `json:"klavi"`
+		} `json:"apps"`
+	}
+	if err := json.Unmarshal(text, &config); err != nil {
+		return nil, errors.New("the config is not one that Caddy would take: caddy validate says more")
+	}
+	accounts := config.Apps.Klavi.Accounts
+	account, ok := accounts[f.accountName()]
+	if !ok {
+		var names []string
+		for name := range accounts {
+			names = append(names, name)
+		}
+		if len(names) == 0 {
+			return nil, errors.New("the config has no account at Klavi: is it that of another Caddy?")
+		}
+		slices.Sort(names)
+		return nil, fmt.Errorf("the config has no account %q: give --account; there is %s", f.accountName(), strings.Join(names, ", "))
+	}
+	return &account.Inbox, nil
+}
+
+// inboxDir returns the directory of an account's inbox, and whether it is the
+// one that it has by default.
+func inboxDir(account string, c *inboxConfig) (dir string, byDefault bool, err error) {
+	if c.Dir == "" {
+		return filepath.Join(caddy.AppDataDir(), "klavi", "inbox", account), true, nil
+	}
+	dir, err = caddy.NewReplacer().ReplaceOrErr(c.Dir, true, true)
+	if err != nil {
+		return "", false, fmt.Errorf("the inbox's dir in the config: %w", err)
+	}
+	return dir, false, nil
+}
+
+// key returns the config's encryption key.
+func (c *inboxConfig) key() ([]byte, error) {
+	if c.EncryptionKey == "" {
+		return nil, nil
+	}
+	text, err := caddy.NewReplacer().ReplaceOrErr(c.EncryptionKey, true, true)
+	if err != nil {
+		return nil, fmt.Errorf("Caddy is stopped, so the encryption key is needed, and it is not in the environment of this command: "+ //nolint:staticcheck // a name
+			"%w; give --encryption-key-file", err)
+	}
+	key, err := gateway.ParseKey(text)
+	if err != nil {
+		return nil, fmt.Errorf("the encryption_key of the config %w", err)
+	}
+	return key, nil
+}
+
+// maxKeyFile is more than a key has in any of its forms.
+const maxKeyFile = 4096
+
+// readKey reads a key as {file.*} would: a line end behind it is no part of it.
+func readKey(path string) ([]byte, error) {
+	info, err := os.Stat(path)
+	if err == nil && info.Size() > maxKeyFile {
+		err = fmt.Errorf("%s is too large for a key", path)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("--encryption-key-file: %w", err)
+	}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("--encryption-key-file: %w", err)
+	}
+	key, err := gateway.ParseKey(strings.TrimSuffix(strings.TrimSuffix(string(text), "\n"), "\r"))
+	if err != nil {
+		return nil, fmt.Errorf("--encryption-key-file: what is in %s %w", path, err)
+	}
+	return key, nil
+}

@@ -1,0 +1,163 @@
+package command
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"github.com/caddy-klavi/caddy-klavi/inbox"
+)
+
+// store is an inbox: one that Caddy has open, or one that is open here.
+type store interface {
+	List(ctx context.Context, f inbox.Filter, p inbox.Page) ([]inbox.Record, error)
+	Audit(ctx context.Context, f inbox.Filter, p inbox.Page) ([]inbox.Record, error)
+	Stats(ctx context.Context) (inbox.Stats, error)
+	ListRoutes(ctx context.Context) ([]inbox.RouteStatus, error)
+	Pause(ctx context.Context, route, who string) error
+	Resume(ctx context.Context, route, who string) error
+	Retry(ctx context.Context, f inbox.Filter, who string, progress inbox.Progress) (int, error)
+	Drop(ctx context.Context, f inbox.Filter, who, why string, progress inbox.Progress) (int, error)
+	Erase(ctx context.Context, kind, value, who, why string) (inbox.EraseReceipt, error)
+	Export(ctx context.Context, uid, who, why string) (io.ReadCloser, error)
+	Close() error
+}
+
+// Interface guards
+var (
+	_ store = (*inbox.Store)(nil)
+	_ store = (*inbox.Client)(nil)
+)
+
+// storeFlags say which inbox it is about, and how to print.
+type storeFlags struct {
+	dir     string
+	config  string
+	adapter string
+	account string
+	keyFile string
+	json    bool
+
+	erases bool // the command does
+}
+
+func (f *storeFlags) add(cmd *cobra.Command) {
+	flags := cmd.Flags()
+	flags.StringVar(&f.dir, "dir", "", "directory of the inbox, in place of that in the config")
+	flags.StringVarP(&f.config, "config", "c", "", "Caddy's config (default: ./Caddyfile, unless there is a --dir)")
+	flags.StringVarP(&f.adapter, "adapter", "a", "", "config adapter, for a config that is neither JSON nor a Caddyfile")
+	flags.StringVar(&f.account, "account", "", `account of the config (default "default")`)
+	flags.StringVar(&f.keyFile, "encryption-key-file", "", "file with the encryption key, in place of that in the config; used while Caddy is stopped")
+	flags.BoolVar(&f.json, "json", false, "print one JSON object per line")
+}
+
+// storeHelp ends the help of all commands that need an inbox.
+const storeHelp = `
+
+The inbox is that of the config's account, or the one in --dir. While Caddy has
+it open, this asks Caddy, through control.sock in the directory, which only the
+user that Caddy runs as, and root, can open; the admin API is not used. While
+Caddy is stopped, this opens the inbox itself, as that same user, and nothing is
+delivered. An encrypted inbox then needs its key: from the config, whose
+placeholders are resolved with the environment of this command, or from
+--encryption-key-file.
+
+Exit codes: 0 it was done; 1 there is no such report or route, or the report is
+not there any more or cannot be read; 2 it could not be done.`
+
+// errNothing: what the flags choose is not there.
+var errNothing = fmt.Errorf("%w: no report is chosen by these flags", inbox.ErrNotFound)
+
+// run returns a command that works with the inbox: what fn returns is how it
+// went.
+func (f *storeFlags) run(check func() error, fn func(ctx context.Context, cmd *cobra.Command, s store) error) func(*cobra.Command, []string) error {
+	return func(cmd *cobra.Command, _ []string) error {
+		if err := check(); err != nil {
+			return complain(cmd, err)
+		}
+		// Who presses Ctrl-C wants no half of a file to stay.
+		ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
+		defer stop()
+		s, err := f.open(ctx, cmd)
+		if err != nil {
+			return complain(cmd, err)
+		}
+		defer s.Close()
+		err = fn(ctx, cmd, s)
+		for _, known := range []error{inbox.ErrNotFound, inbox.ErrGone, inbox.ErrDamaged} {
+			if errors.Is(err, known) {
+				cmd.PrintErrln("caddy klavi:", err)
+				return exit(cmd, exitFailed)
+			}
+		}
+		if err != nil {
+			return complain(cmd, err)
+		}
+		return nil
+	}
+}
+
+func noCheck() error { return nil }
+
+// open opens the inbox, through Caddy if it runs.
+func (f *storeFlags) open(ctx context.Context, cmd *cobra.Command) (store, error) {
+	where, err := f.find()
+	if err != nil {
+		return nil, err
+	}
+	client, err := inbox.Dial(ctx, where.dir)
+	switch {
+	case err == nil:
+		return client, nil
+	case errors.Is(err, inbox.ErrNotServed) && f.erases && !where.knowsEraseOn:
+		return nil, errors.New("Caddy is stopped: give --config, too, since erase_on in it says " + //nolint:staticcheck // a name
+			"which events must reach their service before they are erased")
+	case errors.Is(err, inbox.ErrNotServed):
+		return where.open(ctx, cmd)
+	}
+	return nil, where.explain(err)
+}
+
+// open opens an inbox that Caddy does not have open.
+func (w *place) open(ctx context.Context, cmd *cobra.Command) (store, error) {
+	key, err := w.key()
+	if err != nil {
+		return nil, err
+	}
+	s, err := inbox.Open(ctx, inbox.Options{
+		Dir: w.dir, Visit: true, EncryptionKey: key, Unencrypted: key == nil,
+		Logger:   slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), &slog.HandlerOptions{Level: slog.LevelWarn})),
+		Settings: inbox.Settings{EraseOn: w.eraseOn},
+	})
+	switch {
+	case err == nil:
+		return s, nil
+	case errors.Is(err, inbox.ErrLocked):
+		return nil, fmt.Errorf("%w, and there is no control.sock that it answers at: it may be another caddy klavi, "+
+			"or a Caddy that has just begun or could not make it (its log says so)", err)
+	case errors.Is(err, inbox.ErrKey) && key == nil:
+		return nil, fmt.Errorf("%w: Caddy is stopped, so the key is needed: from the config (--config), or with --encryption-key-file", inbox.ErrKey)
+	}
+	return nil, w.explain(err)
+}
+
+// explain adds what would be right.
+func (w *place) explain(err error) error {
+	switch {
+	case errors.Is(err, fs.ErrPermission):
+		return fmt.Errorf("%w: it is for the user that Caddy runs as, and for root: put sudo -u <that user> before this", err)
+	case errors.Is(err, inbox.ErrNotFound) && w.byDefault:
+		return fmt.Errorf("%w, which is where the config has it for the user of this command: do this as the user that Caddy runs as, or give --dir", err)
+	case errors.Is(err, inbox.ErrNotFound):
+		return fmt.Errorf("%w: Caddy makes it when it starts with this config", err)
+	}
+	return err
+}
