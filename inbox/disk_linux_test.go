@@ -9,6 +9,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -48,23 +49,30 @@ func fillUp(t testing.TB, path string) {
 func TestFullDisk(t *testing.T) {
 	t.Run("files", func(t *testing.T) {
 		for range soakRounds(1) {
-			f := newFullDisk(t, 150_000)
-			f.drain(f.fill(0))
-			_ = f.s.Close()
+			onFullDisk(t, 150_000, func(_ *testing.T, f *fullDisk) { f.drain(f.fill(0)) })
 		}
 	})
 	t.Run("rows", func(t *testing.T) {
-		f := newFullDisk(t, 10_000)
-		n := len(f.fill(0))
+		n := 0
+		onFullDisk(t, 10_000, func(_ *testing.T, f *fullDisk) { n = len(f.fill(0)) })
 
 		// The reports that came last are in the log only: to write them to
 		// where they belong needs room that is not there.
-		f = newFullDisk(t, 10_000)
-		f.drain(f.fill(n - 10))
-		if !strings.Contains(f.log.String(), "uses its reserve") {
-			t.Error("got rid of all reports without the reserve, want that it is needed")
-		}
+		onFullDisk(t, 10_000, func(t *testing.T, f *fullDisk) {
+			f.drain(f.fill(n - 10))
+			if !strings.Contains(f.log.String(), "uses its reserve") {
+				t.Error("got rid of all reports without the reserve, want that it is needed")
+			}
+		})
 	})
+}
+
+// onFullDisk runs a test with a store on a small disk, in a bubble: it tidies up
+// only while the test waits.
+func onFullDisk(t *testing.T, size int, test func(*testing.T, *fullDisk)) {
+	t.Helper()
+	disk := newTmpfs(t, "size=8m")
+	synctest.Test(t, func(t *testing.T) { test(t, newFullDisk(t, disk, size)) })
 }
 
 // fullDisk is a store on a disk that gets full.
@@ -76,9 +84,9 @@ type fullDisk struct {
 	body []byte
 }
 
-func newFullDisk(t testing.TB, size int) *fullDisk {
+func newFullDisk(t testing.TB, disk string, size int) *fullDisk {
 	t.Helper()
-	f := &fullDisk{t: t, disk: newTmpfs(t, "size=8m"), body: randomBody(size)}
+	f := &fullDisk{t: t, disk: disk, body: randomBody(size)}
 	dir := filepath.Join(f.disk, "inbox")
 	var o Options
 	o, f.log = quietOptions(dir)
@@ -353,49 +361,53 @@ func TestOpensOnAFullDisk(t *testing.T) {
 		reserve bool
 	}{{"rows", 10_000, true}, {"files", 150_000, true}, {"without a reserve", 10_000, false}} {
 		t.Run(test.name, func(t *testing.T) {
-			f := newFullDisk(t, test.size)
-			uids := f.fill(0)
-			err := f.s.write(t.Context(), func(tx *tx) error { // some of it was under way
-				_, err := tx.exec(`UPDATE deliveries SET claimed_by = 'test', claimed_until = 1`)
-				return err
-			})
-			if err != nil {
-				t.Fatal(err)
-			}
-			elsewhere := killed(t, f.s)
-			_ = f.s.Close()
-			dir := f.s.dir
-			if err := os.RemoveAll(dir); err != nil {
-				t.Fatal(err)
-			}
-			copyFiles(t, dir, elsewhere)
-			if !test.reserve {
-				_ = os.Remove(filepath.Join(dir, reserveName))
-			}
-			_ = os.Remove(filepath.Join(dir, dbName+"-shm")) // after a power cut, there is none
-			other := filepath.Join(f.disk, "other")
-			fillUp(t, other)
-			var o Options
-			o, f.log = quietOptions(dir)
-			if !test.reserve {
-				if _, err := Open(t.Context(), o); !errors.Is(err, ErrFull) {
-					t.Errorf("got %v with no room at all, want %v", err, ErrFull)
-				}
-				giveBack(t, other, 200_000)
-			}
-			f.s = openTest(t, o)
-			if n := len(readAllBodies(t, f.s)); n != len(uids)+1 {
-				t.Errorf("got %d bodies, want %d", n, len(uids)+1)
-			}
-			for _, uid := range uids {
-				end(t, f.s, uid, "delivered")
-			}
-			if err := os.Remove(other); err != nil {
-				t.Fatal(err)
-			}
-			eventually(t, "there is room again", func() bool { return f.s.Ready() == nil })
+			onFullDisk(t, test.size, func(t *testing.T, f *fullDisk) { testOpensOnAFullDisk(t, f, test.reserve) })
 		})
 	}
+}
+
+func testOpensOnAFullDisk(t *testing.T, f *fullDisk, reserve bool) {
+	t.Helper()
+	uids := f.fill(0)
+	err := f.s.write(t.Context(), func(tx *tx) error { // some of it was under way
+		_, err := tx.exec(`UPDATE deliveries SET claimed_by = 'test', claimed_until = 1`)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	elsewhere := killed(t, f.s)
+	_ = f.s.Close()
+	dir := f.s.dir
+	if err := os.RemoveAll(dir); err != nil {
+		t.Fatal(err)
+	}
+	copyFiles(t, dir, elsewhere)
+	if !reserve {
+		_ = os.Remove(filepath.Join(dir, reserveName))
+	}
+	_ = os.Remove(filepath.Join(dir, dbName+"-shm")) // after a power cut, there is none
+	other := filepath.Join(f.disk, "other")
+	fillUp(t, other)
+	var o Options
+	o, f.log = quietOptions(dir)
+	if !reserve {
+		if _, err := Open(t.Context(), o); !errors.Is(err, ErrFull) {
+			t.Errorf("got %v with no room at all, want %v", err, ErrFull)
+		}
+		giveBack(t, other, 200_000)
+	}
+	f.s = openTest(t, o)
+	if n := len(readAllBodies(t, f.s)); n != len(uids)+1 {
+		t.Errorf("got %d bodies, want %d", n, len(uids)+1)
+	}
+	for _, uid := range uids {
+		end(t, f.s, uid, "delivered")
+	}
+	if err := os.Remove(other); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "there is room again", func() bool { return f.s.Ready() == nil })
 }
 
 // giveBack shortens a file.
