@@ -84,12 +84,6 @@ type writer struct {
 }
 
 func newWriter(path string) (*writer, error) {
-	// SQLite would let others read it. Its log gets the same mode.
-	file, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
-	if err != nil {
-		return nil, err
-	}
-	_ = file.Close()
 	db, err := openWriter(path)
 	if err != nil {
 		return nil, err
