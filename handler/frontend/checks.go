@@ -153,7 +153,8 @@ func CheckAppLinkParameter(name string) error {
 }
 
 // CheckOrigin accepts an origin in the one way in which browsers write it, also of
-// the private schemes under which apps show their pages. It is for an entry of [Frontend.AllowOrigins] whose placeholders are replaced.
+// the private schemes under which apps show their pages. It is for an entry of
+// [Frontend.AllowOrigins] whose placeholders are replaced.
 func CheckOrigin(origin string) error {
 	if strings.Contains(origin, "*") {
 		return fmt.Errorf("%q has a *: list each origin, they may call with their users' credentials", origin)
