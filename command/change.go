@@ -104,9 +104,11 @@ func eraseCommand() *cobra.Command {
 		Short: "Destroy what is kept of a consent, a link or a report",
 		Long: `Destroys the bodies of all reports of a consent, of a link, or under one id,
 whether they wait, are dead or were set aside, and the keys that they were sealed
-with: older backups of the inbox hold nothing readable of them either. What still
-arrives for it is answered with 200, recorded, and not kept. The records stay:
-they hold nothing personal. It prints a receipt.
+with. What still arrives for it is answered with 200, recorded, and not kept. The
+records stay: they hold nothing personal. It prints a receipt.
+
+A backup of the whole inbox that is older still has them, with their keys: erase
+again after it was restored.
 
 Events that the config lists under erase_on are left alone until they are
 delivered: a service waits for them to forget its own copies.

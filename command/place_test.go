@@ -97,7 +97,7 @@ func TestInboxNotFound(t *testing.T) {
 		{[]string{"--config", writeFile(t, "caddy.json", "{}")}, "the config has no account at Klavi"},
 		{[]string{"--config", config(t, "")}, `no account "default": give --account; there is bank, other`},
 		{[]string{"--config", config(t, ""), "--account", "bank"}, "do this as the user that Caddy runs as"},
-		{[]string{"--config", config(t, quote("dir", missing)), "--account", "bank"}, "Caddy makes it when it starts"},
+		{[]string{"--config", config(t, quote("dir", missing)), "--account", "bank"}, "give --dir the directory of one"},
 		{[]string{"--config", config(t, quote("dir", "{env.KLAVI_NOWHERE}")), "--account", "bank"}, "{env.KLAVI_NOWHERE}"},
 		{[]string{"--dir", sealed}, "so the key is needed"},
 		{[]string{"--config", inSealed("{env.KLAVI_UNSET}"), "--account", "bank"}, "not in the environment of this command"},

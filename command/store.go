@@ -157,7 +157,7 @@ func (w *place) explain(err error) error {
 	case errors.Is(err, inbox.ErrNotFound) && w.byDefault:
 		return fmt.Errorf("%w, which is where the config has it for the user of this command: do this as the user that Caddy runs as, or give --dir", err)
 	case errors.Is(err, inbox.ErrNotFound):
-		return fmt.Errorf("%w: Caddy makes it when it starts with this config", err)
+		return fmt.Errorf("%w: give --dir the directory of one", err)
 	}
 	return err
 }
