@@ -10,6 +10,10 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 )
 
+// readBuffer lets most of Klavi's answers, the list of institutions above all,
+// come from the connection in one read.
+const readBuffer = 32 << 10
+
 // provisionTransport sets up the way to Klavi.
 func (a *Account) provisionTransport(ctx caddy.Context, base *url.URL) error {
 	t := new(reverseproxy.HTTPTransport)
@@ -18,6 +22,9 @@ func (a *Account) provisionTransport(ctx caddy.Context, base *url.URL) error {
 	}
 	if t.ProxyProtocol != "" {
 		return errors.New("transport: proxy_protocol is not possible: calls to Klavi are not made for one client")
+	}
+	if t.ReadBufferSize == 0 {
+		t.ReadBufferSize = readBuffer
 	}
 	if base.Scheme == "https" {
 		if t.TLS == nil {

@@ -38,8 +38,13 @@ func (f *Frontend) serveInstitutions(w http.ResponseWriter, r *http.Request) err
 
 var streamBuffers = sync.Pool{New: func() any { return new([32 << 10]byte) }}
 
-// stream passes on a JSON answer as it comes. Nothing is written before its
-// first bytes are there.
+// whole is how long an answer may be that is read to its end before anything of
+// it is written. It leaves room in the buffer for what Guard holds back.
+const whole = 24 << 10
+
+// stream passes on a JSON answer: a short one when all of it is there, in one
+// write, and any other as it comes. Nothing is written before its first bytes are
+// there.
 func (f *Frontend) stream(w http.ResponseWriter, res *http.Response) error {
 	if err := checkJSONAnswer(res); err != nil {
 		return f.nonsense("GET /links/institutions", err)
@@ -48,11 +53,15 @@ func (f *Frontend) stream(w http.ResponseWriter, res *http.Response) error {
 	defer streamBuffers.Put(buffer)
 
 	body := f.account.Guard(res.Body)
-	n, err := io.ReadAtLeast(body, buffer[:], 1)
+	atLeast := 1
+	if res.ContentLength > 0 && res.ContentLength <= whole {
+		atLeast = int(res.ContentLength)
+	}
+	n, err := io.ReadAtLeast(body, buffer[:], atLeast)
 	if n == 0 && errors.Is(err, io.EOF) {
 		return f.nonsense("GET /links/institutions", errors.New("the answer is empty"))
 	}
-	if n == 0 {
+	if n < atLeast {
 		return f.brokeOff("GET /links/institutions", err)
 	}
 	h := w.Header()

@@ -288,7 +288,8 @@ func TestOddAnswers(t *testing.T) {
 		{"an error page, 404", false, fmt.Sprintf(page, "404 Not Found"), "klavi-refused", "klavi-refused", "klavi-refused"},
 		{"an error page that claims to be JSON", false, "HTTP/1.1 403 Forbidden\r\n" + typed + closed + "<html>ip-10-0-0-7.ec2.internal", "klavi-refused", "klavi-refused", "klavi-refused"},
 
-		{"a length too long", false, "HTTP/1.1 200 OK\r\n" + typed + "Content-Length: 5000\r\n\r\nGOOD", "klavi-unreachable", "klavi-unreachable", "cut"},
+		{"a length too long", false, "HTTP/1.1 200 OK\r\n" + typed + "Content-Length: 5000\r\n\r\nGOOD", "klavi-unreachable", "klavi-unreachable", "klavi-unreachable"},
+		{"a length too long of a long answer", false, "HTTP/1.1 200 OK\r\n" + typed + "Content-Length: 50000\r\n\r\nGOOD", "klavi-unreachable", "klavi-unreachable", "cut"},
 		{"a length too short", false, "HTTP/1.1 200 OK\r\n" + typed + "Content-Length: 5\r\n\r\nGOOD", "klavi-nonsense", "klavi-nonsense", "short"},
 		{"two lengths", false, "HTTP/1.1 200 OK\r\n" + typed + "Content-Length: 5\r\nContent-Length: 6\r\n\r\nGOOD", "klavi-unreachable", "klavi-unreachable", "klavi-unreachable"},
 		{"a negative length", false, "HTTP/1.1 200 OK\r\n" + typed + "Content-Length: -1\r\n\r\nGOOD", "klavi-unreachable", "klavi-unreachable", "klavi-unreachable"},
