@@ -73,10 +73,8 @@ func Endpoints() []Endpoint {
 // never mistaken for "GET /links/{id}", which takes the accessToken. Whoever matches patterns of their own has to ask
 // Find first, and to go by its Token when it knows the request.
 func Find(method, path string) (Endpoint, bool) {
-	for _, e := range endpoints {
-		if e.Method == method && e.Path == path && !strings.Contains(path, wildcard) {
-			return e, true
-		}
+	if e, ok := literals[[2]string{method, path}]; ok {
+		return e, true
 	}
 	for _, e := range endpoints {
 		if e.Method == method && MatchPath(e.Path, path) {
@@ -87,6 +85,18 @@ func Find(method, path string) (Endpoint, bool) {
 }
 
 const wildcard = "{id}"
+
+// literals are the endpoints without an id, by method and path: they are most of
+// the calls, and Find is asked for each.
+var literals = func() map[[2]string]Endpoint {
+	found := make(map[[2]string]Endpoint)
+	for _, e := range endpoints {
+		if !strings.Contains(e.Path, wildcard) {
+			found[[2]string{e.Method, e.Path}] = e
+		}
+	}
+	return found
+}()
 
 // MatchPath reports whether path is one that pattern stands for. All is compared byte for byte, on the path as it is
 // escaped in the request, except that each "{id}" of the pattern stands for one or more of [A-Za-z0-9_-], as many as
