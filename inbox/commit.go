@@ -146,6 +146,11 @@ func (s *Store) commit(ctx context.Context, d *Draft, head Head, digest [32]byte
 	if err := s.checkShare(&r.head, r.stored); err != nil {
 		return Receipt{}, err
 	}
+	release, err := s.takeRoom(r.stored)
+	if err != nil {
+		return Receipt{}, err
+	}
+	defer release()
 	m, err := d.keep(&r.file, &r.body)
 	if err != nil {
 		return Receipt{}, err

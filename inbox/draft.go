@@ -194,7 +194,6 @@ func (d *Draft) Abort() {
 		}
 	}
 	d.s.drafts.Delete(d.uid)
-	d.grant.release()
 	for _, b := range [][]byte{d.plain, d.out} {
 		if b != nil {
 			clear(b[:cap(b)])

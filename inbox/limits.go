@@ -12,17 +12,18 @@ const (
 	// what is stored, and for everybody else who uses the disk.
 	lowDiskPart = 20
 	lowDiskMost = 256 << 20
-	// A body asks for room in steps.
+	// A body that arrives asks in steps.
 	grantStep = 1 << 20
 )
 
-// room is how many bytes the bodies take up that are there, and those that
-// arrive.
+// room is how many bytes the bodies take up that are there, and those that are
+// being stored. One that arrives takes none up: who sends it is not known before it
+// is all there, and those who are nobody would keep out those who are somebody.
 type room struct {
-	mu       sync.Mutex
-	held     int64
-	arriving int64
-	subjects map[subject]int64 // of held
+	mu         sync.Mutex
+	held       int64
+	committing int64
+	subjects   map[subject]int64 // of held
 }
 
 type subject struct {
@@ -30,44 +31,46 @@ type subject struct {
 	name string
 }
 
-// grant is what a body that arrives has taken of a room.
+// grant is how large a body that arrives may be, so far.
 type grant struct {
-	s    *Store
-	n    int64 // granted
-	used int64
+	s       *Store
+	used    int64
+	checked int64
 }
 
-// use takes n bytes. There is room for them on the disk, and below max_size.
+// use says whether a body can have n bytes more: there is room for them on the
+// disk, and below max_size if nothing else arrives.
 func (g *grant) use(n int64) error {
 	g.used += n
-	if g.used <= g.n {
+	if g.used <= g.checked {
 		return nil
 	}
-	step := max(g.used-g.n, grantStep)
 	if err := g.s.lowDisk(); err != nil {
 		return err
 	}
-	limit := g.s.settings().MaxSize
-	r := &g.s.room
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	taken := r.held + r.arriving + g.s.quarantined.Load()
-	if limit > 0 && taken+step > limit {
-		if step = g.used - g.n; taken+step > limit {
-			return maxSizeReached(limit)
-		}
+	if limit := g.s.settings().MaxSize; limit > 0 && g.s.room.size()+g.s.quarantined.Load()+g.used > limit {
+		return maxSizeReached(limit)
 	}
-	r.arriving += step
-	g.n += step
+	g.checked = g.used + grantStep
 	return nil
 }
 
-func (g *grant) release() {
-	r := &g.s.room
+// takeRoom takes n bytes for a body that is about to be stored. They are given back
+// with release when it is, and counts as held.
+func (s *Store) takeRoom(n int64) (release func(), err error) {
+	limit := s.settings().MaxSize
+	r := &s.room
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.arriving -= g.n
-	g.n, g.used = 0, 0
+	if limit > 0 && r.held+r.committing+s.quarantined.Load()+n > limit {
+		return nil, maxSizeReached(limit)
+	}
+	r.committing += n
+	return func() {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.committing -= n
+	}, nil
 }
 
 func maxSizeReached(limit int64) error {

@@ -68,8 +68,8 @@ func TestMaxSizeOfBodiesThatArrive(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	if held := s.room.size(); held > 10<<20 || s.room.arriving != 0 || int64(stored)*sealedSize(2<<20) != held {
-		t.Errorf("got %d bytes in %d bodies and %d arriving, want at most 10 MiB and none", held, stored, s.room.arriving)
+	if held := s.room.size(); held > 10<<20 || s.room.committing != 0 || int64(stored)*sealedSize(2<<20) != held {
+		t.Errorf("got %d bytes in %d bodies and %d being stored, want at most 10 MiB and none", held, stored, s.room.committing)
 	}
 	if left, err := s.files.list(tmpName); err != nil || len(left) > 0 {
 		t.Errorf("got %d drafts left and %v, want none", len(left), err)

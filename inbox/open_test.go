@@ -421,8 +421,8 @@ func TestDrafts(t *testing.T) {
 		t.Error("got a draft committed that was given up, want an error")
 	}
 	checkKept(t, s, nil)
-	if s.room.arriving != 0 {
-		t.Errorf("got room for %d bytes taken, want none", s.room.arriving)
+	if s.room.committing != 0 {
+		t.Errorf("got room for %d bytes taken, want none", s.room.committing)
 	}
 
 	d, err = s.NewDraft()
