@@ -154,6 +154,7 @@ func TestReferenceIsComplete(t *testing.T) {
 	}
 	for directive, options := range map[string][]string{
 		"klavi":          names(accountOptions),
+		"inbox":          names(inboxOptions),
 		"klavi_frontend": names(frontendOptions),
 		"klavi_proxy":    names(transportOptions),
 		"klavi_reports":  names(reportsOptions),

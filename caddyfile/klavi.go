@@ -34,6 +34,9 @@ func init() {
 //	    transport [http] {
 //	        <options of Caddy's http transport>
 //	    }
+//	    inbox {
+//	        <options of the inbox>
+//	    }
 //	}
 //
 // Required are both keys, and one of environment and base_url. Placeholders stay
@@ -101,6 +104,7 @@ var accountOptions = []option[gateway.Account]{
 		return duration(&a.KlaviTimeout, d)
 	}},
 	{usage: "transport [http] { ... }", parse: parseAccountTransport},
+	{usage: "inbox { ... }", parse: parseInbox},
 }
 
 func parseEnvironment(a *gateway.Account, d *caddyfile.Dispenser) error {

@@ -8,7 +8,6 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
-	"github.com/dustin/go-humanize"
 
 	"github.com/caddy-klavi/caddy-klavi/gateway"
 	"github.com/caddy-klavi/caddy-klavi/handler/reports"
@@ -37,11 +36,16 @@ func init() {
 // one route at least, which is one of the last four; `all` stands for specific and
 // other and cannot be combined with them. A target is
 //
-//	<url> [as <name>]
+//	<url> [as <name>] [{
+//	    concurrency <number>
+//	    timeout     <duration>
+//	}]
 //
-// or a block of handlers
+// or a block of handlers, which may hold the same two options
 //
 //	[as <name>] {
+//	    concurrency <number>
+//	    timeout     <duration>
 //	    <directives...>
 //	}
 //
@@ -79,6 +83,9 @@ func parseReports(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error) {
 	if len(block.Routes) == 0 {
 		return nil, h.Err("klavi_reports has no route: add specific, other, all or event with a URL, such as all https://reports.internal/klavi")
 	}
+	if block.Direct && block.has(func(r *reports.Route) bool { return r.Concurrency != 0 || r.Timeout != 0 }) {
+		return nil, h.Err("klavi_reports has direct, and a route with concurrency or timeout, which are for reports of the inbox: leave one of them out")
+	}
 	block.nameRoutes()
 	if err := configuredAccount(h, block.Account); err != nil {
 		return nil, err
@@ -101,6 +108,7 @@ type reportsBlock struct {
 // tables has what the klavi_reports before this one route for each account.
 type tables map[string]struct {
 	position string
+	direct   bool
 	routes   []byte
 }
 
@@ -126,7 +134,11 @@ func (b *reportsBlock) checkSameTable(position string) error {
 		return fmt.Errorf("account %q has two different tables of report routes, at %s and at %s: "+
 			"write the same routes in both, or give each its own account", account, first.position, position)
 	}
-	first.position, first.routes = position, routes
+	if ok && first.direct != b.Direct {
+		return fmt.Errorf("account %q has klavi_reports with and without direct, at %s and at %s: "+
+			"write it in both or in none, or give each its own account", account, first.position, position)
+	}
+	first.position, first.direct, first.routes = position, b.Direct, routes
 	all[account] = first
 	return nil
 }
@@ -153,19 +165,7 @@ var reportsOptions = []option[reportsBlock]{
 }
 
 func parseMaxBody(b *reportsBlock, d *caddyfile.Dispenser) error {
-	var text string
-	if err := one(&text, d); err != nil {
-		return err
-	}
-	size, err := humanize.ParseBytes(text)
-	if err != nil {
-		return d.Errf("max_body is %q, which is not a size such as 64MiB", text)
-	}
-	if size == 0 || size > reports.MostMaxBody {
-		return d.Errf("max_body is %s: it must be above zero, and at most 1GiB", text)
-	}
-	b.MaxBody = int64(size)
-	return nil
+	return size(&b.MaxBody, d, "1GiB", "64MiB")
 }
 
 // addresses reads an option whose arguments are addresses or ranges of them.

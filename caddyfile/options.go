@@ -11,6 +11,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	"github.com/dustin/go-humanize"
 
 	"github.com/caddy-klavi/caddy-klavi/gateway"
 	"github.com/caddy-klavi/caddy-klavi/klavi"
@@ -207,5 +208,25 @@ func duration(into *caddy.Duration, d *caddyfile.Dispenser) error {
 		return d.Errf("%s is %s: it must be above zero", name, text)
 	}
 	*into = caddy.Duration(span)
+	return nil
+}
+
+// size reads an option whose argument is a number of bytes, above zero and up to
+// most.
+func size(into *int64, d *caddyfile.Dispenser, most, example string) error {
+	name := d.Val()
+	var text string
+	if err := one(&text, d); err != nil {
+		return err
+	}
+	limit, _ := humanize.ParseBytes(most)
+	n, err := humanize.ParseBytes(text)
+	switch {
+	case err != nil:
+		return d.Errf("%s is %q, which is not a size such as %s", name, text, example)
+	case n == 0 || n > limit:
+		return d.Errf("%s is %s: it must be above zero, and at most %s", name, text, most)
+	}
+	*into = int64(n) //nolint:gosec // it is at most most
 	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/caddyserver/caddy/v2/caddyconfig"
@@ -43,9 +44,16 @@ func parseRoute(b *reportsBlock, d *caddyfile.Dispenser) error {
 		defaultName = words[0]
 	}
 	segment := d.NextSegment()
+	hasOptions := false
+	if len(segment) > 1 {
+		if segment, hasOptions, err = routeOptions(r, segment); err != nil {
+			return err
+		}
+	}
 	switch isBlock := len(segment) > 1; {
 	case isBlock && url != "":
-		return d.Errf("%s has a URL and a block: a route has one target, so leave one of them out", kind)
+		return d.Errf("%s has a URL and a block: a route has one target, so leave one of them out; only concurrency and timeout "+
+			"can stand in the block behind a URL", kind)
 	case isBlock:
 		if r.HandlersRaw, err = subroute(b.helper, segment); err != nil {
 			return err
@@ -62,12 +70,52 @@ func parseRoute(b *reportsBlock, d *caddyfile.Dispenser) error {
 			return d.Errf("%s: %w", kind, err)
 		}
 		defaultName = t.url.Host
+	case hasOptions:
+		return d.Errf("the block of %s has no handlers: it needs one that delivers, such as reverse_proxy", kind)
 	default:
 		return d.Errf("%s has no target: end the line with a URL such as https://reports.internal/klavi, or with a block of handlers", kind)
 	}
 	b.Routes = append(b.Routes, r)
 	b.defaultNames = append(b.defaultNames, defaultName)
 	return nil
+}
+
+var optionsOfRoutes = []option[reports.Route]{
+	{usage: "concurrency <number>", parse: func(r *reports.Route, d *caddyfile.Dispenser) error {
+		var text string
+		if err := one(&text, d); err != nil {
+			return err
+		}
+		n, err := strconv.ParseUint(text, 10, 16)
+		if err != nil || n == 0 {
+			return d.Errf("concurrency is %q: it must be a number from 1 to 65535", text)
+		}
+		r.Concurrency = int(n)
+		return nil
+	}},
+	{usage: "timeout <duration>", parse: func(r *reports.Route, d *caddyfile.Dispenser) error {
+		return duration(&r.Timeout, d)
+	}},
+}
+
+// routeOptions reads the options out of a route's block, and returns the block
+// without them: only the token before it, if nothing is left.
+func routeOptions(r *reports.Route, segment caddyfile.Segment) (caddyfile.Segment, bool, error) {
+	d := caddyfile.NewDispenser(segment)
+	d.Next()
+	var seen []string
+	rest := slices.Clone(segment[:2])
+	err := eachOption(d, func(d *caddyfile.Dispenser) error {
+		known, err := parseOption(d, r, optionsOfRoutes, &seen)
+		if !known {
+			rest = append(rest, d.NextSegment()...)
+		}
+		return err
+	})
+	if len(rest) == 2 && len(seen) > 0 {
+		return rest[:1], true, err
+	}
+	return append(rest, segment[len(segment)-1]), len(seen) > 0, err
 }
 
 // hasBlock reports whether something follows the arguments that were read.

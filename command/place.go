@@ -27,13 +27,6 @@ type place struct {
 	key func() ([]byte, error)
 }
 
-// inboxConfig is what concerns us of apps.klavi.accounts.<name>.inbox.
-type inboxConfig struct {
-	Dir           string   `json:"dir"`
-	EncryptionKey string   `json:"encryption_key"`
-	EraseOn       []string `json:"erase_on"`
-}
-
 // find reads the flags, and the config if it is needed. Nothing is opened yet.
 func (f *storeFlags) find() (*place, error) {
 	w := &place{dir: f.dir, key: func() ([]byte, error) { return nil, nil }}
@@ -43,12 +36,13 @@ func (f *storeFlags) find() (*place, error) {
 			return nil, err
 		}
 		if w.dir == "" {
-			if w.dir, w.byDefault, err = inboxDir(f.accountName(), c); err != nil {
-				return nil, err
+			w.byDefault = c.Dir == ""
+			if w.dir, err = gateway.InboxDir(f.accountName(), c.Dir); err != nil {
+				return nil, fmt.Errorf("the inbox in the config: %w", err)
 			}
 		}
 		w.eraseOn, w.knowsEraseOn = c.EraseOn, true
-		w.key = c.key
+		w.key = func() ([]byte, error) { return configKey(c) }
 	} else if f.account != "" || f.adapter != "" {
 		return nil, errors.New("--account and --adapter are about a config: give --config, or --dir without them")
 	}
@@ -68,7 +62,7 @@ func (f *storeFlags) accountName() string {
 }
 
 // readConfig returns what Caddy's config says of the account's inbox.
-func (f *storeFlags) readConfig() (*inboxConfig, error) {
+func (f *storeFlags) readConfig() (*gateway.Inbox, error) {
 	text, _, _, err := caddycmd.LoadConfig(f.config, f.adapter)
 	if err != nil {
 		return nil, fmt.Errorf("the config: %w", err)
@@ -80,7 +74,7 @@ func (f *storeFlags) readConfig() (*inboxConfig, error) {
 		Apps struct {
 			Klavi struct {
 				Accounts map[string]struct {
-					Inbox inboxConfig `json:"inbox"`
+					Inbox gateway.Inbox `json:"inbox"`
 				} `json:"accounts"`
 			} `json:"klavi"`
 		} `json:"apps"`
@@ -104,21 +98,8 @@ func (f *storeFlags) readConfig() (*inboxConfig, error) {
 	return &account.Inbox, nil
 }
 
-// inboxDir returns the directory of an account's inbox, and whether it is the
-// one that it has by default.
-func inboxDir(account string, c *inboxConfig) (dir string, byDefault bool, err error) {
-	if c.Dir == "" {
-		return filepath.Join(caddy.AppDataDir(), "klavi", "inbox", account), true, nil
-	}
-	dir, err = caddy.NewReplacer().ReplaceOrErr(c.Dir, true, true)
-	if err != nil {
-		return "", false, fmt.Errorf("the inbox's dir in the config: %w", err)
-	}
-	return dir, false, nil
-}
-
-// key returns the config's encryption key.
-func (c *inboxConfig) key() ([]byte, error) {
+// configKey returns the config's encryption key.
+func configKey(c *gateway.Inbox) ([]byte, error) {
 	if c.EncryptionKey == "" {
 		return nil, nil
 	}

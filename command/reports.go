@@ -19,9 +19,8 @@ const pageSize = 500
 
 func reportsCommand() *cobra.Command {
 	cmd := &cobra.Command{
-		Use:    "reports <command>",
-		Hidden: true, // until klavi_reports stores in an inbox
-		Short:  "See, retry, drop, export and erase the reports in the inbox",
+		Use:   "reports <command>",
+		Short: "See, retry, drop, export and erase the reports in the inbox",
 		Long: `Works with the reports that klavi_reports has stored: those that wait for the
 service they are for, those that are dead, and the records of all others.`,
 		Args: noArguments,

@@ -16,9 +16,8 @@ import (
 
 func routesCommand() *cobra.Command {
 	cmd := &cobra.Command{
-		Use:    "routes <command>",
-		Hidden: true, // until klavi_reports delivers from an inbox
-		Short:  "See how the routes of reports are doing, pause and resume them",
+		Use:   "routes <command>",
+		Short: "See how the routes of reports are doing, pause and resume them",
 		Long: `Works with the routes of klavi_reports: the services that reports are for. While
 a route is paused, its reports wait.`,
 		Args: noArguments,

@@ -65,6 +65,10 @@ type Account struct {
 	// egress proxy, a private CA or a client certificate.
 	Transport *reverseproxy.HTTPTransport `json:"transport,omitempty"`
 
+	// Inbox is where reports are kept until they have been delivered. Default:
+	// one with the defaults of all its settings.
+	Inbox *Inbox `json:"inbox,omitempty"`
+
 	name      string
 	client    klavi.Client
 	logIn     klavi.Login // a.login, bound once: reading a token allocates nothing
@@ -74,6 +78,8 @@ type Account struct {
 	poolKey   string
 	shared    *shared
 	meters    map[klavi.Endpoint]*meter
+	inboxKey  []byte // nil: none
+	keeper    *keeper
 	logger    *zap.Logger
 }
 
@@ -121,6 +127,10 @@ func (a *Account) provision(ctx caddy.Context, name string) error {
 	}
 	a.client = klavi.Client{Base: base, AccessKey: access, SecretKey: secret, Transport: callTransport{a}}
 
+	if err := a.provisionInbox(); err != nil {
+		return fmt.Errorf("inbox: %w", err)
+	}
+
 	a.logIn = a.login
 	if base.Scheme == "https" { // on loopback it is a test, or the sandbox
 		a.warnOfLiterals()
@@ -137,11 +147,15 @@ func (a *Account) cleanup() error {
 	if a.transport != nil {
 		_ = a.transport.Cleanup()
 	}
-	if a.poolKey == "" || a.shared == nil {
-		return nil
-	}
 	// The fields stay: a request that outlives its config still reads them.
-	return release(a.poolKey)
+	var errs []error
+	if a.keeper != nil {
+		errs = append(errs, a.keeper.giveBack())
+	}
+	if a.poolKey != "" && a.shared != nil {
+		errs = append(errs, release(a.poolKey))
+	}
+	return errors.Join(errs...)
 }
 
 func (a *Account) refreshAhead() time.Duration {
@@ -186,7 +200,9 @@ func (a *Account) newSealer(repl *caddy.Replacer, base, access string) (sealer, 
 // warnOfLiterals tells that keys are written out in the config, which Caddy
 // shows at /config/ and saves to disk.
 func (a *Account) warnOfLiterals() {
-	for name, text := range map[string]string{"access_key": a.AccessKey, "secret_key": a.SecretKey, "seal_key": a.SealKey} {
+	for name, text := range map[string]string{
+		"access_key": a.AccessKey, "secret_key": a.SecretKey, "seal_key": a.SealKey, "inbox: encryption_key": a.Inbox.EncryptionKey,
+	} {
 		if text != "" && !strings.Contains(text, "{") {
 			a.logger.Warn("a key is written out in the config, where /config/ and the autosaved config show it: "+
 				"use a placeholder such as {env.KLAVI_SECRET_KEY}", zap.String("option", name))

@@ -84,19 +84,23 @@ func TestForAccount(t *testing.T) {
 }
 
 func TestReportRoutesMustBeEqual(t *testing.T) {
-	app, _, err := provisionApp(t, `{"accounts":{"default":{"environment":"sandbox","access_key":"a","secret_key":"s"}}}`)
+	app, _, err := provisionApp(t, `{"accounts":{"default":{"environment":"sandbox","access_key":"a","secret_key":"s"},
+		"other":{"environment":"sandbox","access_key":"a","secret_key":"s"}}}`)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, tt := range []struct {
-		account, owner, routes, want string
+		account, owner, routes string
+		reports                Reports
+		want                   string
 	}{
-		{"default", "server srv0", "[1]", ""},
-		{"default", "server srv1", "[1]", ""},
-		{"other", "server srv1", "[2]", ""},
-		{"default", "server srv2", "[2]", "server srv0 and server srv2"},
+		{"default", "server srv0", "[1]", nil, ""},
+		{"default", "server srv1", "[1]", nil, ""},
+		{"other", "server srv1", "[2]", nil, ""},
+		{"default", "server srv2", "[2]", nil, "server srv0 and server srv2"},
+		{"default", "server srv3", "[1]", &fakeReports{}, "with and without direct, server srv0 and server srv3"},
 	} {
-		err := app.AddReportRoutes(tt.account, tt.owner, []byte(tt.routes))
+		err := app.AddReportRoutes(app.Accounts[tt.account], tt.owner, []byte(tt.routes), tt.reports)
 		if (err == nil) != (tt.want == "") || (err != nil && !strings.Contains(err.Error(), tt.want)) {
 			t.Errorf("%s, %s: got %v, want %q", tt.account, tt.owner, err, tt.want)
 		}

@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strings"
 	"sync"
@@ -27,7 +28,15 @@ type App struct {
 	// called `default`. Required.
 	Accounts map[string]*Account `json:"accounts,omitempty"`
 
-	tables *tables
+	tables  *tables
+	started []started
+	logs    *slog.Logger
+}
+
+// started is an inbox that this config is in force on.
+type started struct {
+	keeper *keeper
+	config *startedConfig
 }
 
 // tables is the report routes of each account. Handlers are provisioned one
@@ -39,8 +48,9 @@ type tables struct {
 
 // table is the report routes of an account, and who brought them first.
 type table struct {
-	owner  string
-	routes []byte
+	owner   string
+	routes  []byte
+	reports Reports // nil: direct
 }
 
 // CaddyModule returns the Caddy module information.
@@ -59,6 +69,7 @@ func (a *App) Provision(ctx caddy.Context) error {
 	if err := registerMetrics(ctx.GetMetricsRegistry()); err != nil {
 		return err
 	}
+	a.logs = ctx.Slogger()
 	a.tables = &tables{byAccount: make(map[string]table)}
 	for _, name := range a.names() {
 		if a.Accounts[name] == nil {
@@ -71,12 +82,45 @@ func (a *App) Provision(ctx caddy.Context) error {
 	return nil
 }
 
-// Start does nothing: a token is fetched when a request needs one, so that a
-// Klavi that is down keeps no Caddy from starting.
-func (a *App) Start() error { return nil }
+// Start has the inboxes opened, and reports delivered from them. It waits for
+// nothing: neither an inbox that cannot be opened nor a Klavi that is down keeps
+// Caddy from starting.
+func (a *App) Start() error {
+	for _, name := range a.names() {
+		table, account := a.tables.byAccount[name], a.Accounts[name]
+		if table.reports == nil {
+			continue
+		}
+		c := &startedConfig{
+			key:      account.inboxKey,
+			settings: account.Inbox.settings(len(table.reports.List())),
+			reports:  table.reports,
+			log:      a.logs.With("account", name).Handler(),
+		}
+		if err := account.keeper.start(c); err != nil {
+			_ = a.Stop() // Caddy stops only what has been started
+			return fmt.Errorf("account %q: %w", name, err)
+		}
+		a.started = append(a.started, started{account.keeper, c})
+	}
+	return nil
+}
 
-// Stop does nothing: requests in flight may still need an account.
-func (a *App) Stop() error { return nil }
+// Stop has this config's routes get no more reports. Requests in flight still need
+// the accounts, and what they bring is still stored.
+func (a *App) Stop() error {
+	for _, s := range a.started {
+		s.keeper.stop(s.config)
+	}
+	if caddy.Exiting() {
+		var wg sync.WaitGroup
+		for _, s := range a.started {
+			wg.Go(s.keeper.stopDelivering)
+		}
+		wg.Wait()
+	}
+	return nil
+}
 
 // Cleanup gives back what Provision took.
 func (a *App) Cleanup() error {
@@ -113,20 +157,44 @@ func ForAccount(ctx caddy.Context, name string) (*App, *Account, error) {
 	return app, account, nil
 }
 
-// AddReportRoutes notes which routes owner has for reports of an account. Klavi
-// calls one address for all of an account's reports, and may reach any listener:
-// so every handler must know the same routes.
-func (a *App) AddReportRoutes(account, owner string, routes []byte) error {
+// AddReportRoutes notes which routes owner has for reports of an account, as JSON.
+// Klavi calls one address for all of an account's reports, and may reach any
+// listener: so every handler must know the same routes. With reports, they go
+// through the account's inbox; without, they are delivered at once.
+func (a *App) AddReportRoutes(account *Account, owner string, routes []byte, reports Reports) error {
 	a.tables.mu.Lock()
 	defer a.tables.mu.Unlock()
-	first, ok := a.tables.byAccount[account]
+	first, ok := a.tables.byAccount[account.name]
 	if !ok {
-		a.tables.byAccount[account] = table{owner, routes}
+		if reports != nil {
+			if err := a.useInbox(account); err != nil {
+				return fmt.Errorf("account %q: %w", account.name, err)
+			}
+		}
+		a.tables.byAccount[account.name] = table{owner, routes, reports}
 		return nil
+	}
+	if (first.reports == nil) != (reports == nil) {
+		return fmt.Errorf("account %q has klavi_reports with and without direct, %s and %s: "+
+			"write it in both or in none, or give each its own account", account.name, first.owner, owner)
 	}
 	if !bytes.Equal(first.routes, routes) {
 		return fmt.Errorf("account %q has two different tables of report routes, %s and %s: "+
-			"write the same routes in both, or give each its own account", account, first.owner, owner)
+			"write the same routes in both, or give each its own account", account.name, first.owner, owner)
+	}
+	return nil
+}
+
+// useInbox has the account take its inbox, which is of no other account.
+func (a *App) useInbox(account *Account) error {
+	if err := account.useInbox(); err != nil {
+		return err
+	}
+	for _, name := range a.names() {
+		other := a.Accounts[name]
+		if other != account && other.keeper != nil && other.keeper.dir == account.keeper.dir {
+			return fmt.Errorf("its inbox is in %s, as that of the account %q is: give one of them another dir", account.keeper.dir, name)
+		}
 	}
 	return nil
 }

@@ -3,11 +3,13 @@ package gateway
 import (
 	"errors"
 	"fmt"
+	"strconv"
 	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/caddy-klavi/caddy-klavi/inbox"
 	"github.com/caddy-klavi/caddy-klavi/klavi"
 )
 
@@ -21,6 +23,8 @@ var metrics = struct {
 	refusals *prometheus.CounterVec
 	reports  *prometheus.CounterVec
 	refused  *prometheus.CounterVec
+	kept     *prometheus.CounterVec
+	keys     *prometheus.CounterVec
 }{
 	calls: prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "caddy_klavi_calls_total",
@@ -47,11 +51,20 @@ var metrics = struct {
 		Name: "caddy_klavi_reports_refused_total",
 		Help: "Requests to klavi_reports that were not a signed report, by reason; connectivity_test is Klavi's empty one, answered 200.",
 	}, []string{"account", "reason"}),
+	kept: prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "caddy_klavi_inbox_reports_total",
+		Help: "Reports and events that came for the inbox, by what became of them: stored, repeat, conflict and unreadable are kept anew; " +
+			"duplicate and erased were answered 200; quarantined and not_quarantined had the signature of an unknown key.",
+	}, []string{"account", "result"}),
+	keys: prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "caddy_klavi_signatures_total",
+		Help: "Signatures that fit, by key: secret_key, or accept_secret_keys with its position.",
+	}, []string{"account", "key"}),
 }
 
 func registerMetrics(registry *prometheus.Registry) error {
 	for _, c := range []prometheus.Collector{
-		metrics.calls, metrics.duration, metrics.logins, metrics.refusals, metrics.reports, metrics.refused,
+		metrics.calls, metrics.duration, metrics.logins, metrics.refusals, metrics.reports, metrics.refused, metrics.kept, metrics.keys,
 	} {
 		var already prometheus.AlreadyRegisteredError
 		if err := registry.Register(c); err != nil && !errors.As(err, &already) {
@@ -123,4 +136,23 @@ func (a *Account) CountReport(route, result string) {
 // CountReportRefused counts a request that was not a signed report.
 func (a *Account) CountReportRefused(reason string) {
 	metrics.refused.WithLabelValues(a.name, reason).Inc()
+}
+
+// CountKept counts a report that came for the inbox.
+func (a *Account) CountKept(result string) {
+	metrics.kept.WithLabelValues(a.name, result).Inc()
+}
+
+// CountKey counts a signature that fits the key at that position of Secrets.
+func (a *Account) CountKey(position int) {
+	key := "secret_key"
+	if position > 0 {
+		key = "accept_secret_keys-" + strconv.Itoa(position)
+	}
+	metrics.keys.WithLabelValues(a.name, key).Inc()
+}
+
+// observeInbox counts what happens to the deliveries of an account.
+func observeInbox(account string) inbox.Observer {
+	return inbox.Observer{}
 }

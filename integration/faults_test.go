@@ -141,9 +141,12 @@ func TestReportsArriveUnchanged(t *testing.T) {
 	}
 	sent := g.delivered(len(triggers))
 	got := make(map[string]arrival)
-	for _, a := range g.received() {
-		got[a.SHA256] = a
-	}
+	g.eventually("all reports at their services", func() bool {
+		for _, a := range g.received() {
+			got[a.SHA256] = a
+		}
+		return len(got) >= len(sent)
+	})
 	for _, d := range sent {
 		a, ok := got[d.SHA256]
 		if !ok {

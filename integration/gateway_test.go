@@ -51,6 +51,7 @@ type gateway struct {
 func start(t testing.TB, caddyfile string, ports ...string) *gateway {
 	t.Helper()
 	g := &gateway{t: t, ports: make(map[string]string), logs: filepath.Join(t.TempDir(), "log")}
+	t.Setenv("XDG_DATA_HOME", t.TempDir()) // where the inbox is, if nothing is said
 	for i := 0; i+1 < len(ports); i += 2 {
 		g.ports[ports[i]] = ports[i+1]
 	}

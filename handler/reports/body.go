@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"hash"
 	"io"
 	"net/http"
 	"os"
@@ -27,7 +28,7 @@ const (
 var (
 	errTooLarge = errors.New("the body is larger than max_body")
 	errTooSlow  = errors.New("the body did not arrive in time")
-	errSpool    = errors.New("the body cannot be written to a temporary file")
+	errSpool    = errors.New("the body cannot be written to disk")
 	errCut      = errors.New("the body is not as long as announced")
 )
 
@@ -49,7 +50,8 @@ type body struct {
 	slab    *[maxInMemory]byte // if data is a part of one
 
 	hashed sync.Once
-	digest string
+	digest [sha256.Size]byte
+	lost   bool // it could not be read to compute digest
 }
 
 // intake is how a body arrives.
@@ -62,6 +64,7 @@ type intake struct {
 	limits    limits
 	lane      lane
 	check     io.Writer // gets the body as it arrives
+	newSpool  func() (spool, error)
 }
 
 // receive reads a body to its end. Its caller owns it.
@@ -150,11 +153,11 @@ func (in *intake) makeRoom(ctx context.Context, b *body) error {
 		}
 	}
 	if b.spooled == nil {
-		file, err := newTempFile(in.limits.spoolDir)
+		spooled, err := in.newSpool()
 		if err != nil {
 			return fmt.Errorf("%w: %w", errSpool, err)
 		}
-		b.spooled = file
+		b.spooled = spooled
 	}
 	return b.flush(ctx, &in.patience)
 }
@@ -232,18 +235,32 @@ func (b *body) freeMemory() {
 	b.memory.release()
 }
 
-// sha256 returns the digest in hexadecimal digits. Most reports never need it,
-// and their signature has been computed already.
-func (b *body) sha256() string {
+// sum returns the digest. Most direct reports never need it, and their signature
+// has been computed already.
+func (b *body) sum() ([sha256.Size]byte, bool) {
 	b.hashed.Do(func() {
 		hash := sha256.New()
 		r := b.reader()
 		defer r.Close()
-		if _, err := io.Copy(hash, r); err == nil {
-			b.digest = hex.EncodeToString(hash.Sum(nil))
-		}
+		_, err := io.Copy(hash, r)
+		hash.Sum(b.digest[:0])
+		b.lost = err != nil
 	})
-	return b.digest
+	return b.digest, !b.lost
+}
+
+// setSum sets the digest that was computed as the body arrived.
+func (b *body) setSum(digest hash.Hash) {
+	b.hashed.Do(func() { digest.Sum(b.digest[:0]) })
+}
+
+// sha256 returns the digest in hexadecimal digits.
+func (b *body) sha256() string {
+	digest, ok := b.sum()
+	if !ok {
+		return ""
+	}
+	return hex.EncodeToString(digest[:])
 }
 
 // envelope reads the envelope. The reader of a body in memory is a buffer, which

@@ -42,7 +42,7 @@ func TestReceive(t *testing.T) {
 			memory, spool := newRoom(1<<20), newRoom(1<<20)
 			in := intake{
 				source: tt.source, announced: tt.announced, max: tt.max, until: time.Now().Add(time.Hour), check: &checked,
-				limits: limits{inMemory: inMemory, memory: memory, spool: spool, spoolDir: t.TempDir()},
+				limits: limits{inMemory: inMemory, memory: memory, spool: spool}, newSpool: spoolsIn(t.TempDir()),
 			}
 			if seeker, ok := tt.source.(io.Seeker); ok {
 				_, _ = seeker.Seek(0, io.SeekStart)
@@ -114,7 +114,7 @@ func TestBodiesDoNotWaitForEachOther(t *testing.T) {
 				in := intake{
 					source: &trickle{size}, announced: size, max: size, until: time.Now().Add(time.Hour),
 					patience: patience{time.Second}, lane: klaviLane, check: io.Discard,
-					limits: limits{inMemory: 1 << 20, memory: memory, spool: spool, spoolDir: t.TempDir()},
+					limits: limits{inMemory: 1 << 20, memory: memory, spool: spool}, newSpool: spoolsIn(t.TempDir()),
 				}
 				b, err := in.receive(t.Context())
 				if err != nil {
@@ -161,4 +161,8 @@ func TestBuffersAreNotSharedWithReaders(t *testing.T) {
 	if n, err := closed.Read(make([]byte, 1)); n != 0 || !errors.Is(err, http.ErrBodyReadAfterClose) {
 		t.Errorf("got %d bytes and %v from a closed reader, want %v", n, err, http.ErrBodyReadAfterClose)
 	}
+}
+
+func spoolsIn(dir string) func() (spool, error) {
+	return func() (spool, error) { return newTempFile(dir) }
 }

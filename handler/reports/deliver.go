@@ -10,19 +10,28 @@ import (
 	"time"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
-	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/trace"
 	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
 
 	"github.com/caddy-klavi/caddy-klavi/gateway"
 	"github.com/caddy-klavi/caddy-klavi/handler/problem"
-	"github.com/caddy-klavi/caddy-klavi/klavi"
+	"github.com/caddy-klavi/caddy-klavi/inbox"
 )
 
 // dispatch finds the routes of a signed report and delivers it to each. It
 // returns nil once all have accepted it.
-func (h *Reports) dispatch(r *http.Request, rep *report) *problem.Problem {
-	routes, reason := h.routesOf(rep)
+func (h *Reports) dispatch(r *http.Request, rep *report, b *body, received time.Time) *problem.Problem {
+	envelope, err := b.envelope()
+	head, reason, err := readHead(envelope, err, rep.sender, b.sha256, received)
+	if err != nil {
+		reason = "its body cannot be read back"
+	}
+	rep.head = head
+	routes, none := h.routesOf(rep)
+	if reason == "" {
+		reason = none
+	}
 	if len(routes) == 0 {
 		h.account.CountReport("", "unroutable")
 		h.logger.Error("signed report has no route", append(rep.fields(), zap.String("reason", reason))...)
@@ -37,51 +46,43 @@ func (h *Reports) dispatch(r *http.Request, rep *report) *problem.Problem {
 	failures := make([]error, len(routes))
 	var wg sync.WaitGroup
 	for i, route := range routes {
-		wg.Go(func() { failures[i] = h.deliver(ctx, route, rep) })
+		wg.Go(func() { failures[i] = h.deliver(ctx, route, rep, b) })
 	}
 	wg.Wait()
 	return notAccepted(errors.Join(failures...))
 }
 
-// routesOf reads the envelope and chooses the routes. It returns none with the
-// reason for that.
+// routesOf chooses the routes. It returns none with the reason for that.
 func (h *Reports) routesOf(rep *report) ([]*Route, string) {
-	if rep.encoding != "" {
-		return nil, "its body has a Content-Encoding"
-	}
-	envelope, err := rep.body.envelope()
-	if unreadable, ok := errors.AsType[*klavi.EnvelopeError](err); ok {
-		return nil, unreadable.Reason
-	}
-	if err != nil {
-		return nil, "its body cannot be read back"
-	}
-	rep.envelope = envelope
-	if envelope.Report != nil {
-		if route := h.table.route(envelope.Report.Type); route != nil {
+	switch rep.head.Kind {
+	case inbox.KindReport:
+		if route := h.table.route(rep.head.Subjects[0]); route != nil {
 			return []*Route{route}, ""
 		}
 		return nil, "there is no route for its type"
+	case inbox.KindEvent:
+		routes, lost := h.table.routes(rep.head.Subjects)
+		if len(routes) > 0 && len(lost) > 0 {
+			h.account.CountReport("", "unroutable")
+			h.logger.Error("signed events have no route; they are delivered to those of the others of their array",
+				append(rep.fields(), zap.String("without_route", loggable(join(lost))))...)
+		}
+		return routes, "there is no route for its events"
+	default:
+		return nil, ""
 	}
-	routes, lost := h.table.routes(envelope.Events)
-	if len(routes) > 0 && len(lost) > 0 {
-		h.account.CountReport("", "unroutable")
-		h.logger.Error("signed events have no route; they are delivered to those of the others of their array",
-			append(rep.fields(), zap.String("without_route", loggable(join(lost))))...)
-	}
-	return routes, "there is no route for its events"
 }
 
 // deliver delivers a report to one route, once: a copy that comes meanwhile or
 // shortly after gets the same outcome.
-func (h *Reports) deliver(ctx context.Context, route *Route, rep *report) error {
+func (h *Reports) deliver(ctx context.Context, route *Route, rep *report, b *body) error {
 	deadline, _ := ctx.Deadline()
-	return h.account.DeliverOnce(ctx, route.Name, rep.body.identity, func(ctx context.Context) error {
+	return h.account.DeliverOnce(ctx, route.Name, b.identity, func(ctx context.Context) error {
 		// The caller may leave before the delivery ends.
-		if !rep.body.retain() {
+		if !b.retain() {
 			return errGone
 		}
-		defer rep.body.release()
+		defer b.release()
 		ctx, cancel := context.WithDeadline(ctx, deadline)
 		defer cancel()
 		return h.attempt(ctx, route, rep, 1)
@@ -90,9 +91,10 @@ func (h *Reports) deliver(ctx context.Context, route *Route, rep *report) error 
 
 // failure is why a route did not accept a report.
 type failure struct {
-	status int // what the route wrote or its error says, or 0
-	late   bool
-	err    error
+	status     int // what the route wrote or its error says, or 0
+	retryAfter time.Duration
+	late       bool
+	err        error
 }
 
 func (f *failure) Error() string {
@@ -126,7 +128,7 @@ func (h *Reports) attempt(ctx context.Context, route *Route, rep *report, attemp
 
 	level, message, result := zap.DebugLevel, "report was accepted", "accepted"
 	if err != nil {
-		level, message, result = zap.ErrorLevel, "report was not accepted", "failed"
+		level, message, result = h.failureLevel(), "report was not accepted", "failed"
 	}
 	h.account.CountReport(route.Name, result)
 	if c := h.logger.Check(level, message); c != nil {
@@ -134,6 +136,15 @@ func (h *Reports) attempt(ctx context.Context, route *Route, rep *report, attemp
 			zap.Duration("duration", time.Since(began)), zap.Int("status", status), masked(err))...)
 	}
 	return err
+}
+
+// failureLevel is that of a failed attempt: a direct report is lost with it, and one
+// of the inbox is tried again.
+func (h *Reports) failureLevel() zapcore.Level {
+	if h.Direct {
+		return zap.ErrorLevel
+	}
+	return zap.WarnLevel
 }
 
 // masked is the error of a handler: it may say anything.
@@ -175,7 +186,7 @@ func (h *Reports) run(ctx context.Context, route *Route, rep *report, attempt in
 	case rec.status == 0:
 		return &failure{err: errSilent}
 	case !rec.accepted():
-		return &failure{status: rec.status, err: errNotAStatus}
+		return &failure{status: rec.status, retryAfter: retryAfter(rec.header, time.Now()), err: errNotAStatus}
 	}
 	return nil
 }
@@ -197,22 +208,4 @@ func notAccepted(err error) *problem.Problem {
 		p.Detail = "The service that this report is for did not answer in time."
 	}
 	return p
-}
-
-// startSpan begins a span below that of the request, if that is traced.
-func startSpan(ctx context.Context, route string) (context.Context, trace.Span) {
-	parent := trace.SpanFromContext(ctx)
-	if !parent.IsRecording() {
-		return ctx, nil
-	}
-	return parent.TracerProvider().Tracer("github.com/caddy-klavi/caddy-klavi").
-		Start(ctx, "klavi report", trace.WithAttributes(attribute.String("klavi.route", route)))
-}
-
-func endSpan(span trace.Span, status int, err error) {
-	if span == nil {
-		return
-	}
-	span.SetAttributes(attribute.Int("http.response.status_code", status), attribute.Bool("klavi.accepted", err == nil))
-	span.End()
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
+	"github.com/caddy-klavi/caddy-klavi/inbox"
 	"github.com/caddy-klavi/caddy-klavi/klavi"
 )
 
@@ -22,7 +23,7 @@ const maxList = 1024
 // request returns the report as a request of its own. It is made of the report
 // alone, so that no other header of the sender's can be in it, however spelt.
 func (rep *report) request(ctx context.Context, attempt int, w http.ResponseWriter) *http.Request {
-	u := rep.url
+	u := rep.sender.url()
 	r := &http.Request{
 		Method:        http.MethodPost,
 		URL:           &u,
@@ -30,14 +31,14 @@ func (rep *report) request(ctx context.Context, attempt int, w http.ResponseWrit
 		ProtoMajor:    1,
 		ProtoMinor:    1,
 		Header:        rep.header(attempt),
-		Body:          rep.body.reader(),
-		GetBody:       func() (io.ReadCloser, error) { return rep.body.reader(), nil },
-		ContentLength: rep.body.size,
-		Host:          rep.host,
-		RemoteAddr:    rep.remoteAddr,
+		Body:          rep.reader(),
+		GetBody:       func() (io.ReadCloser, error) { return rep.reader(), nil },
+		ContentLength: rep.size,
+		Host:          rep.sender.Host,
+		RemoteAddr:    rep.sender.RemoteAddr,
 		RequestURI:    u.RequestURI(),
 	}
-	if rep.https { // what X-Forwarded-Proto is made from
+	if rep.sender.HTTPS { // what X-Forwarded-Proto is made from
 		r.TLS = &tls.ConnectionState{HandshakeComplete: true}
 	}
 	return caddyhttp.PrepareRequest(r.WithContext(ctx), caddy.NewReplacer(), w, rep.server)
@@ -50,44 +51,36 @@ func (rep *report) header(attempt int) http.Header {
 			h.Set(name, value)
 		}
 	}
-	set("Content-Type", rep.contentType)
-	set("User-Agent", rep.userAgent)
-	set(klavi.SignatureHeader, rep.signature)
-	set(klavi.TimestampHeader, rep.timestamp)
+	set("Content-Type", rep.sender.ContentType)
+	set("User-Agent", rep.sender.UserAgent)
+	set(klavi.SignatureHeader, rep.sender.Signature)
+	set(klavi.TimestampHeader, rep.sender.Timestamp)
 	set("Klavi-Account", rep.account)
-	set("Klavi-Received-At", rep.received.UTC().Format("2006-01-02T15:04:05.000Z"))
+	set("Klavi-Received-At", rep.head.Received.UTC().Format("2006-01-02T15:04:05.000Z"))
 	set("Klavi-Delivery-Attempt", strconv.Itoa(attempt))
-
-	linkIDs, consentIDs := rep.links()
-	set("Klavi-Link-Id", join(linkIDs))
-	set("Klavi-Consent-Id", join(consentIDs))
-	id := rep.id()
-	set("Idempotency-Key", id)
-	if report := rep.envelope.Report; report != nil {
-		set("Klavi-Report-Type", report.Type)
-		set("Klavi-Report-Id", id)
-		set("Klavi-Request-Id", report.RequestID)
-		if report.Code != 0 {
-			set("Klavi-Report-Code", strconv.Itoa(report.Code))
+	if rep.repeat {
+		set("Klavi-Report-Repeat", "true")
+	}
+	if rep.conflict {
+		set("Klavi-Report-Conflict", "true")
+	}
+	set("Klavi-Link-Id", join(rep.head.LinkIDs))
+	set("Klavi-Consent-Id", join(rep.head.ConsentIDs))
+	// Klavi's own id, or the digest for what has none and for an array of several
+	// events.
+	set("Idempotency-Key", rep.head.ReportID)
+	if rep.head.Kind == inbox.KindReport {
+		set("Klavi-Report-Type", join(rep.head.Subjects))
+		set("Klavi-Report-Id", rep.head.ReportID)
+		set("Klavi-Request-Id", rep.head.RequestID)
+		if rep.head.Code != 0 {
+			set("Klavi-Report-Code", strconv.Itoa(rep.head.Code))
 		}
 		return h
 	}
-	names, ids := rep.events()
-	set("Klavi-Event-Name", join(names))
-	set("Klavi-Event-Id", join(ids))
+	set("Klavi-Event-Name", join(rep.head.Subjects))
+	set("Klavi-Event-Id", join(rep.head.EventIDs))
 	return h
-}
-
-// id returns what tells this report from all others: Klavi's own id, or the
-// digest for a report without an id and for an array of several events.
-func (rep *report) id() string {
-	if rep.envelope.Report != nil && rep.envelope.Report.ID != "" {
-		return rep.envelope.Report.ID
-	}
-	if len(rep.envelope.Events) == 1 && rep.envelope.Events[0].ID != "" {
-		return rep.envelope.Events[0].ID
-	}
-	return rep.body.sha256()
 }
 
 // join joins values with commas, each once. A value with a comma of its own

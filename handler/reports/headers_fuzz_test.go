@@ -49,16 +49,18 @@ func checkHeaders(t *testing.T, data []byte) (taken bool) {
 	t.Helper()
 	b := &body{data: bytes.Clone(data), size: int64(len(data))}
 	envelope, err := b.envelope()
+	sent := sender{ContentType: "application/json", UserAgent: "klavi/1.0", Signature: "sig", Timestamp: "1740716924"}
+	head, reason, failed := readHead(envelope, err, sent, b.sha256, time.Unix(1_800_000_000, 0))
+	if failed != nil || (reason == "") != (err == nil && (envelope.Report != nil || len(envelope.Events) > 0)) {
+		t.Fatalf("%q: got reason %q, error %v", data, reason, failed)
+	}
 	if !bytes.Equal(b.data, data) {
 		t.Fatalf("%q became %q while it was read", data, b.data)
 	}
 	if err != nil {
 		return false
 	}
-	rep := &report{
-		account: "acme", envelope: envelope, body: b, received: time.Unix(1_800_000_000, 0),
-		contentType: "application/json", userAgent: "klavi/1.0", signature: "sig", timestamp: "1740716924",
-	}
+	rep := &report{account: "acme", head: head, sender: sent, size: b.size, sha256: b.sha256, reader: b.reader}
 	header := rep.header(1)
 
 	// They are what arrives.
@@ -80,9 +82,7 @@ func checkHeaders(t *testing.T, data []byte) (taken bool) {
 	}
 
 	// They say what the body says.
-	_, eventIDs := rep.events()
-	linkIDs, consentIDs := rep.links()
-	for name, ids := range map[string][]string{"Klavi-Link-Id": linkIDs, "Klavi-Consent-Id": consentIDs, "Klavi-Event-Id": eventIDs} {
+	for name, ids := range map[string][]string{"Klavi-Link-Id": head.LinkIDs, "Klavi-Consent-Id": head.ConsentIDs, "Klavi-Event-Id": head.EventIDs} {
 		for part := range strings.SplitSeq(header.Get(name), ",") {
 			if part != "" && !slices.Contains(ids, part) {
 				t.Errorf("%q: got %s %q, of which %q is none: %q", data, name, header.Get(name), part, ids)

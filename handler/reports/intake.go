@@ -13,6 +13,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/caddy-klavi/caddy-klavi/handler/problem"
+	"github.com/caddy-klavi/caddy-klavi/inbox"
 	"github.com/caddy-klavi/caddy-klavi/klavi"
 )
 
@@ -41,14 +42,37 @@ func (h *Reports) ServeHTTP(w http.ResponseWriter, r *http.Request, _ caddyhttp.
 		writeOK(w)
 		return nil
 	}
-	body, no := h.takeBody(r, signature, received)
+	if h.Direct {
+		return h.serve(w, r, signature, received, nil)
+	}
+	store, err := h.account.OpenInbox(r.Context())
+	if err == nil {
+		err = store.Ready() // before the body is read for nothing
+	}
+	if err != nil {
+		h.refuse(w, r, notStored(err))
+		return nil
+	}
+	return h.serve(w, r, signature, received, store)
+}
+
+// serve takes the body of a request: into the store, or to its routes at once where
+// there is none.
+func (h *Reports) serve(w http.ResponseWriter, r *http.Request, signature []byte, received time.Time, store *inbox.Store) error {
+	body, no := h.takeBody(r, signature, received, store)
 	if no != nil {
 		h.refuse(w, r, no)
 		return nil
 	}
 	defer body.release()
 
-	if p := h.dispatch(r, newReport(r, h.account.Name(), body, received)); p != nil {
+	rep := h.arrived(r, body)
+	if store != nil {
+		if no := h.keep(store, rep, body, received); no != nil {
+			h.refuse(w, r, no)
+			return nil
+		}
+	} else if p := h.dispatch(r, rep, body, received); p != nil {
 		p.Write(w)
 		return nil
 	}
@@ -84,7 +108,7 @@ func (h *Reports) checkHead(w http.ResponseWriter, r *http.Request) ([]byte, *re
 }
 
 // takeBody reads the body and checks its signature, if there must be one.
-func (h *Reports) takeBody(r *http.Request, signature []byte, received time.Time) (*body, *refusal) {
+func (h *Reports) takeBody(r *http.Request, signature []byte, received time.Time, store *inbox.Store) (*body, *refusal) {
 	in := intake{
 		source:    r.Body,
 		announced: r.ContentLength,
@@ -93,6 +117,10 @@ func (h *Reports) takeBody(r *http.Request, signature []byte, received time.Time
 		patience:  patience{h.limits.room},
 		limits:    h.limits,
 		lane:      h.lane(r),
+		newSpool:  func() (spool, error) { return newTempFile(h.limits.spoolDir) },
+	}
+	if store != nil {
+		in.newSpool = func() (spool, error) { return newDraft(store) }
 	}
 	digest := sha256.New()
 	in.check = digest
@@ -103,19 +131,30 @@ func (h *Reports) takeBody(r *http.Request, signature []byte, received time.Time
 			return nil, &refusal{"no_key", problem.New(problem.Internal, "The gateway has no key to check signatures with."), err}
 		}
 		in.check = verifier
+		if store != nil {
+			in.check = io.MultiWriter(verifier, digest)
+		}
 	}
 	body, err := in.receive(r.Context())
 	if err != nil {
 		return nil, h.notReceived(err)
 	}
+	if verifier == nil || store != nil {
+		body.setSum(digest)
+	}
 	if verifier == nil {
-		digest.Sum(body.identity[:0])
+		body.identity, _ = body.sum()
 		return body, nil
 	}
-	if _, ok := verifier.Match(signature); !ok {
+	key, ok := verifier.Match(signature)
+	if !ok {
+		if store != nil && in.lane == klaviLane {
+			h.quarantine(store, h.arrived(r, body), body, received)
+		}
 		body.release()
 		return nil, &refusal{"wrong_signature", problem.New(problem.SignatureInvalid, "The signature is not one of this body."), errWrongSignature}
 	}
+	h.account.CountKey(key)
 	copy(body.identity[:], signature)
 	return body, nil
 }
@@ -142,6 +181,8 @@ func (h *Reports) notReceived(err error) *refusal {
 		p := problem.New(problem.Busy, "Too many bodies are arriving at once.")
 		p.RetryAfter = retrySoon
 		return &refusal{"no_room", p, err}
+	case isOfInbox(err):
+		return notStored(err)
 	case errors.Is(err, errSpool):
 		p := problem.New(problem.Busy, "The body cannot be kept at the moment.")
 		p.RetryAfter = retrySoon
@@ -161,7 +202,7 @@ func (h *Reports) tooLarge() *refusal {
 func (h *Reports) refuse(w http.ResponseWriter, r *http.Request, no *refusal) {
 	h.account.CountReportRefused(no.reason)
 	level := zap.DebugLevel
-	if errors.Is(no.err, errSpool) || h.lane(r) == klaviLane {
+	if errors.Is(no.err, errSpool) || isOfInbox(no.err) || h.lane(r) == klaviLane {
 		level = zap.ErrorLevel
 	}
 	if c := h.logger.Check(level, "request refused that is no signed report"); c != nil {

@@ -94,6 +94,7 @@ type gate struct {
 	t       testing.TB
 	ctx     caddy.Context
 	account string
+	dir     string // of its inbox
 	reports *Reports
 	server  *caddyhttp.Server
 	logs    *observer.ObservedLogs
@@ -105,8 +106,10 @@ type gate struct {
 // gates counts them: what an account remembers outlives its config.
 var gates atomic.Int64
 
+// newGate returns a gate that delivers while the sender waits.
 func newGate(t testing.TB, config Reports) *gate {
 	t.Helper()
+	config.Direct = true
 	g, err := provision(t, config)
 	if err != nil {
 		t.Fatal(err)
@@ -119,14 +122,14 @@ func provision(t testing.TB, config Reports) (*gate, error) {
 	if _, ok := t.(*testing.B); ok {
 		accept = nil // one key is what most have
 	}
-	g := &gate{t: t, account: fmt.Sprint(t.Name(), "-", gates.Add(1))}
+	g := &gate{t: t, dir: t.TempDir(), account: fmt.Sprint(t.Name(), "-", gates.Add(1))}
 	config.Account = g.account
 	handler := map[string]any{}
 	if err := json.Unmarshal(object(config), &handler); err != nil {
 		t.Fatal(err)
 	}
 	handler["handler"] = "klavi_reports"
-	ctx, err := caddy.ProvisionContext(caddyConfig(g.account, accept, handler))
+	ctx, err := caddy.ProvisionContext(caddyConfig(g.dir, g.account, accept, handler))
 	if err != nil {
 		return nil, err
 	}
@@ -145,7 +148,7 @@ func provision(t testing.TB, config Reports) (*gate, error) {
 }
 
 // caddyConfig has one account, and a server for each handler.
-func caddyConfig(account string, accept []string, handlers ...map[string]any) *caddy.Config {
+func caddyConfig(dir, account string, accept []string, handlers ...map[string]any) *caddy.Config {
 	servers := make(map[string]any)
 	for i, handler := range handlers {
 		servers[fmt.Sprint("srv", i)] = map[string]any{
@@ -161,6 +164,7 @@ func caddyConfig(account string, accept []string, handlers ...map[string]any) *c
 			"access_key":         "access",
 			"secret_key":         secret,
 			"accept_secret_keys": accept,
+			"inbox":              map[string]any{"dir": dir},
 		}}}),
 		"http": object(map[string]any{"servers": servers}),
 	}}

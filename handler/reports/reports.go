@@ -25,6 +25,11 @@ const (
 	bodyTime     = 10 * time.Second
 	roomTime     = 8 * time.Second
 	deliveryTime = 9 * time.Second
+	commitTime   = 9 * time.Second
+
+	// Of a route of the inbox.
+	defaultConcurrency = 8
+	defaultTimeout     = time.Minute
 )
 
 func init() {
@@ -32,22 +37,27 @@ func init() {
 }
 
 // Reports takes the webhooks of Klavi: reports and events. It checks their
-// signature, chooses a route by what the signed body says, and answers 200 once
-// the route's handlers have accepted the body, unchanged.
+// signature and chooses a route by what the signed body says, which stays as it is.
+//
+// A report is answered 200 once it is safely in the account's inbox, from which it
+// is delivered until the route's handlers have accepted it. What is signed and has
+// no route, or cannot be read, is kept there too, for a person to see.
 //
 // It answers every request that reaches it, and never calls the next handler:
 // give it a path matcher.
 //
-// A body larger than 1 MiB is spooled to a file without a name in the system's
-// folder for temporary files while it arrives. All handlers of the process
-// together hold at most 64 MiB of bodies in memory and 2 GiB in such files; half
-// of each is kept for klavi_sources. A body has 10 s to arrive, its delivery 9 s.
+// A body larger than 1 MiB is spooled to a file while it arrives: sealed in the
+// inbox or, with direct, without a name in the system's folder for temporary files.
+// All handlers of the process together hold at most 64 MiB of bodies in memory and
+// 2 GiB in such files; half of each is kept for klavi_sources. A body has 10 s to
+// arrive.
 type Reports struct {
 	// Account is the name of the account whose reports these are. Default: `default`.
 	Account string `json:"account,omitempty"`
 
-	// Direct delivers a report while Klavi waits, and lets the success of the
-	// delivery decide Klavi's answer. It is so also when left out.
+	// Direct delivers a report while Klavi waits, for up to 9 s, and lets the
+	// success of the delivery decide Klavi's answer. Nothing is kept. Default:
+	// false, which is the inbox.
 	Direct bool `json:"direct,omitempty"`
 
 	// MaxBody is the size in bytes above which a body is refused with 413.
@@ -74,16 +84,17 @@ type Reports struct {
 	klaviSources sources
 	unsignedFrom sources
 	table        *table
+	server       *caddyhttp.Server // under which it stands in the config
 	limits       limits
 	logger       *zap.Logger
 }
 
 // limits are what tests set to other values.
 type limits struct {
-	body, room, delivery time.Duration
-	inMemory             int64
-	memory, spool        *room
-	spoolDir             string
+	body, room, delivery, commit time.Duration
+	inMemory                     int64
+	memory, spool                *room
+	spoolDir                     string
 }
 
 // CaddyModule returns the Caddy module information.
@@ -97,8 +108,11 @@ func (Reports) CaddyModule() caddy.ModuleInfo {
 // Provision sets the handler and its routes up.
 func (h *Reports) Provision(ctx caddy.Context) error {
 	h.logger = ctx.Logger()
+	if h.server, _ = ctx.Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server); h.server == nil {
+		h.server = new(caddyhttp.Server) // reverse_proxy reads its settings
+	}
 	h.limits = limits{
-		body: bodyTime, room: roomTime, delivery: deliveryTime,
+		body: bodyTime, room: roomTime, delivery: deliveryTime, commit: commitTime,
 		inMemory: maxInMemory, memory: memoryRoom, spool: spoolRoom,
 	}
 	if h.MaxBody < 0 {
@@ -129,11 +143,18 @@ func (h *Reports) Provision(ctx caddy.Context) error {
 		return err
 	}
 	for _, route := range h.Routes {
+		if h.Direct && (route.Concurrency != 0 || route.Timeout != 0) {
+			return fmt.Errorf("route %q: concurrency and timeout are for reports of the inbox: leave them out, or leave out direct", route.Name)
+		}
 		if err := route.provision(ctx); err != nil {
 			return fmt.Errorf("route %q: %w", route.Name, err)
 		}
 	}
-	if err := app.AddReportRoutes(account.Name(), owner(ctx), written); err != nil {
+	var stored gateway.Reports
+	if !h.Direct {
+		stored = h
+	}
+	if err := app.AddReportRoutes(account, owner(ctx), written, stored); err != nil {
 		return err
 	}
 	for _, warning := range typingErrors(h.Routes) {
@@ -170,4 +191,5 @@ func owner(ctx caddy.Context) string {
 var (
 	_ caddy.Provisioner           = (*Reports)(nil)
 	_ caddyhttp.MiddlewareHandler = (*Reports)(nil)
+	_ gateway.Reports             = (*Reports)(nil)
 )

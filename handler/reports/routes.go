@@ -38,6 +38,13 @@ type Route struct {
 	// fits wins.
 	Events []string `json:"events,omitempty"`
 
+	// Concurrency is how many reports of the inbox the route takes at a time.
+	// Default: 8.
+	Concurrency int `json:"concurrency,omitempty"`
+
+	// Timeout bounds one attempt to deliver a report of the inbox. Default: 1m.
+	Timeout caddy.Duration `json:"timeout,omitempty"`
+
 	// HandlersRaw are the handlers that take the report. It is accepted when
 	// they have written a status of the 2xx class and returned without an
 	// error. At least one is required.
@@ -144,6 +151,9 @@ func (t *table) add(route *Route) error {
 			return err
 		}
 	}
+	if route.Concurrency < 0 || route.Timeout < 0 {
+		return fmt.Errorf("route %q: concurrency and timeout cannot be negative", route.Name)
+	}
 	if !route.Other && !route.All {
 		return nil
 	}
@@ -186,13 +196,13 @@ func (t *table) route(reportType string) *Route {
 	return t.rest
 }
 
-// routes returns the routes of events, each once, and the names without one.
-func (t *table) routes(events []klavi.Event) (routes []*Route, lost []string) {
-	for _, event := range events {
-		route := t.events.find(event.Name)
+// routes returns the routes of names of events, each once, and the names without one.
+func (t *table) routes(events []string) (routes []*Route, lost []string) {
+	for _, name := range events {
+		route := t.events.find(name)
 		switch {
-		case route == nil && !slices.Contains(lost, event.Name):
-			lost = append(lost, event.Name)
+		case route == nil:
+			lost = append(lost, name)
 		case route != nil && !slices.Contains(routes, route):
 			routes = append(routes, route)
 		}

@@ -1,0 +1,183 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"go.uber.org/zap"
+
+	"github.com/caddy-klavi/caddy-klavi/inbox"
+	"github.com/caddy-klavi/caddy-klavi/klavi"
+)
+
+// defaultMaxShare leaves the other routes half of the room when one of them takes
+// nothing any more.
+const defaultMaxShare = 0.5
+
+// Inbox is where an account's reports lie, from the moment in which Klavi gets
+// its 200 until a route has taken them: a directory that one process has open. It
+// is there as soon as a klavi_reports of the account is not `direct`.
+//
+// Dir and EncryptionKey are those of the process that is running: a reload that
+// changes the key of an inbox is refused, and one that changes its directory
+// leaves behind what waits in the old one. All else can be changed by a reload.
+type Inbox struct {
+	// Dir is the directory. It is made if it is not there. Two accounts cannot
+	// have the same. Default: `klavi/inbox/<account>` in Caddy's data directory.
+	Dir string `json:"dir,omitempty"`
+
+	// EncryptionKey keeps the keys under which reports are sealed: 32 bytes, as
+	// they are, as 64 hex digits or in base64. Who has lost it has lost the
+	// reports. Production needs it, or unencrypted.
+	EncryptionKey string `json:"encryption_key,omitempty"`
+
+	// Unencrypted has the keys of the reports lie beside them: whoever can read
+	// the directory can read the reports. Default: false in production, and true
+	// elsewhere if there is no encryption_key.
+	Unencrypted bool `json:"unencrypted,omitempty"`
+
+	// MaxSize is how many bytes of bodies may wait, be dead or be quarantined.
+	// Reports beyond it are answered 503. Default: as many as the disk takes, up
+	// to the last 5 % of it, or 256 MiB if these are less.
+	MaxSize int64 `json:"max_size,omitempty"`
+
+	// MaxShare is the part of max_size that the reports of one route may take up,
+	// above 0 and up to 1. It counts where there are two routes or more. Default: 0.5.
+	MaxShare float64 `json:"max_share,omitempty"`
+
+	// RetryFor is how long a report is tried before it is dead. Default: 72h,
+	// which a weekend fits in.
+	RetryFor caddy.Duration `json:"retry_for,omitempty"`
+
+	// RetryMaxInterval is the longest wait between two attempts, unless the
+	// route asks for a longer one with Retry-After. Default: 1m.
+	RetryMaxInterval caddy.Duration `json:"retry_max_interval,omitempty"`
+
+	// KeepDead is how long a dead report is kept, for somebody to see and retry
+	// it. Default: 30d.
+	KeepDead caddy.Duration `json:"keep_dead,omitempty"`
+
+	// KeepRecord is how long the record of a report is kept after its end: which
+	// it was and where it went, and nothing of what it said. Default: 365d.
+	KeepRecord caddy.Duration `json:"keep_record,omitempty"`
+
+	// EraseOn are names of events such as `consent_deleted_by_user`, at which all
+	// reports of the consents that they name are destroyed, and those that still
+	// come for them. Default: none.
+	EraseOn []string `json:"erase_on,omitempty"`
+}
+
+// check reports what is wrong with the settings.
+func (i *Inbox) check() error {
+	switch {
+	case i.MaxSize < 0:
+		return errors.New("max_size cannot be negative")
+	case i.MaxShare < 0 || i.MaxShare > 1:
+		return fmt.Errorf("max_share is %v: it is a part of max_size, above 0 and up to 1", i.MaxShare)
+	case i.MaxShare != 0 && i.MaxSize == 0:
+		return errors.New("max_share is a part of max_size, which is not set")
+	case i.RetryFor < 0 || i.RetryMaxInterval < 0 || i.KeepDead < 0 || i.KeepRecord < 0:
+		return errors.New("retry_for, retry_max_interval, keep_dead and keep_record cannot be negative")
+	case i.EncryptionKey != "" && i.Unencrypted:
+		return errors.New("encryption_key and unencrypted cannot both be there")
+	}
+	for _, name := range i.EraseOn {
+		if name == "" || strings.Trim(name, "abcdefghijklmnopqrstuvwxyz0123456789_") != "" {
+			return fmt.Errorf("erase_on: %q is no name of an event, such as consent_deleted_by_user", name)
+		}
+	}
+	return nil
+}
+
+// settings returns what can be changed while the inbox is open.
+func (i *Inbox) settings(routes int) inbox.Settings {
+	share := i.MaxShare
+	if share == 0 {
+		share = defaultMaxShare
+	}
+	if routes < 2 {
+		share = 1
+	}
+	return inbox.Settings{
+		MaxSize:          i.MaxSize,
+		MaxShare:         share,
+		RetryFor:         time.Duration(i.RetryFor),
+		RetryMaxInterval: time.Duration(i.RetryMaxInterval),
+		KeepDead:         time.Duration(i.KeepDead),
+		KeepRecord:       time.Duration(i.KeepRecord),
+		EraseOn:          i.EraseOn,
+	}
+}
+
+// InboxDir returns the directory of an account's inbox: the one that the config
+// names, whose placeholders it replaces, or the default one.
+func InboxDir(account, dir string) (string, error) {
+	if dir != "" {
+		dir, err := resolve(caddy.NewReplacer(), "dir", dir)
+		if err != nil {
+			return "", err
+		}
+		return filepath.Abs(dir)
+	}
+	if !isFileName(account) {
+		return "", fmt.Errorf("dir is needed: a directory cannot be called after the account %q", account)
+	}
+	return filepath.Join(caddy.AppDataDir(), "klavi", "inbox", account), nil
+}
+
+func isFileName(name string) bool {
+	return name != "" && name[0] != '.' &&
+		strings.Trim(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.") == ""
+}
+
+// provisionInbox reads the settings. It opens nothing.
+func (a *Account) provisionInbox() error {
+	if a.Inbox == nil {
+		a.Inbox = new(Inbox)
+	}
+	if err := a.Inbox.check(); err != nil {
+		return err
+	}
+	if a.Inbox.EncryptionKey == "" {
+		return nil
+	}
+	text, err := resolve(caddy.NewReplacer(), "encryption_key", a.Inbox.EncryptionKey)
+	if err != nil {
+		return err
+	}
+	if a.inboxKey, err = ParseKey(text); err != nil {
+		return fmt.Errorf("encryption_key %w", err)
+	}
+	return nil
+}
+
+// useInbox takes a reference to the account's inbox, which this config opens when
+// it is started. It is called where a handler needs one.
+func (a *Account) useInbox() error {
+	production, _ := klavi.BaseURL("production")
+	encrypted := a.inboxKey != nil
+	if !encrypted && !a.Inbox.Unencrypted && a.client.Base.String() == production {
+		return errors.New("inbox: production needs encryption_key: `openssl rand -hex 32` makes one, to be kept outside of this machine, too; " +
+			"or the word unencrypted, where the disk is encrypted")
+	}
+	dir, err := InboxDir(a.name, a.Inbox.Dir)
+	if err != nil {
+		return fmt.Errorf("inbox: %w", err)
+	}
+	if !encrypted && !a.Inbox.Unencrypted && a.client.Base.Scheme == "https" {
+		a.logger.Warn("reports are kept with the keys beside them: set encryption_key in inbox", zap.String("dir", dir))
+	}
+	a.keeper, err = acquireKeeper(a.name, dir)
+	return err
+}
+
+// OpenInbox returns the inbox of an account of which a handler keeps reports. One that
+// is being opened is waited for, up to 5 s. Its error wraps one of package inbox.
+func (a *Account) OpenInbox(ctx context.Context) (*inbox.Store, error) {
+	return a.keeper.wait(ctx)
+}

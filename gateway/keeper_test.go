@@ -1,0 +1,226 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/caddy-klavi/caddy-klavi/inbox"
+)
+
+// fakeReports takes every report for a route of its own.
+type fakeReports struct {
+	route   string
+	got     atomic.Int32
+	accepts bool
+}
+
+func (f *fakeReports) Route(inbox.Kind, string) string { return f.route }
+func (f *fakeReports) List() []inbox.Route {
+	return []inbox.Route{{Name: f.route, Concurrency: 1, Timeout: time.Minute}}
+}
+
+func (f *fakeReports) Deliver(context.Context, string, *inbox.Delivery) inbox.Outcome {
+	f.got.Add(1)
+	return inbox.Outcome{Accepted: f.accepts, Reason: "not now"}
+}
+
+func (f *fakeReports) Verify(*inbox.Quarantined) (*inbox.Head, error) { return nil, nil }
+
+func newConfig(r *fakeReports, key []byte) *startedConfig {
+	return &startedConfig{key: key, reports: r, log: slog.DiscardHandler}
+}
+
+func newKeeper(t *testing.T, account, dir string) *keeper {
+	t.Helper()
+	k, err := acquireKeeper(account, dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	k.openAgain = time.Millisecond
+	return k
+}
+
+func giveBack(t *testing.T, k *keeper) {
+	t.Helper()
+	if err := k.giveBack(); err != nil {
+		t.Error(err)
+	}
+}
+
+func keepReport(t *testing.T, k *keeper, id string) {
+	t.Helper()
+	store, err := k.wait(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	d, err := store.NewDraft()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := d.Write([]byte("{}")); err != nil {
+		t.Fatal(err)
+	}
+	head := inbox.Head{Kind: inbox.KindReport, Subjects: []string{"pf_loans"}, ReportID: id}
+	if _, err := d.Commit(t.Context(), head, [32]byte{byte(len(id))}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func eventually(t *testing.T, what string, is func() bool) {
+	t.Helper()
+	for end := time.Now().Add(20 * time.Second); !is(); time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("got never %s", what)
+		}
+	}
+}
+
+// A reload that changes a secret or a limit must not open a second store on the
+// directory, and the routes of the newest config deliver.
+func TestKeeperAcrossReloads(t *testing.T) {
+	dir := t.TempDir()
+	first, second := &fakeReports{route: "first", accepts: true}, &fakeReports{route: "second", accepts: true}
+	k := newKeeper(t, "reloads", dir)
+	old, next := newConfig(first, nil), newConfig(second, nil)
+	next.settings.MaxSize = 1 << 20
+	if err := k.start(old); err != nil {
+		t.Fatal(err)
+	}
+	store, err := k.wait(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	keepReport(t, k, "1")
+	eventually(t, "the report at the first config's route", func() bool { return first.got.Load() == 1 })
+
+	again := newKeeper(t, "reloads", dir)
+	if again != k {
+		t.Fatal("got a second keeper for one account and directory, want the first")
+	}
+	if err := again.start(next); err != nil {
+		t.Fatal(err)
+	}
+	k.stop(old)
+	giveBack(t, k)
+	if same, err := again.wait(t.Context()); same != store || err != nil {
+		t.Errorf("got another store (%v) after a reload, want the same", err)
+	}
+	keepReport(t, again, "12")
+	eventually(t, "the report at the second config's route", func() bool { return second.got.Load() == 1 })
+	if n := first.got.Load(); n != 1 {
+		t.Errorf("got %d reports at the route of the config that is gone, want 1", n)
+	}
+	again.stop(next)
+	giveBack(t, again)
+	if _, err := store.NewDraft(); !errors.Is(err, inbox.ErrUnavailable) {
+		t.Errorf("got %v from the store when its last config is gone, want that it is closed", err)
+	}
+}
+
+// A config whose start fails puts back what was in force before it.
+func TestKeeperAfterFailedReload(t *testing.T) {
+	k := newKeeper(t, "failed reload", t.TempDir())
+	defer giveBack(t, k)
+	first, second := &fakeReports{route: "first", accepts: true}, &fakeReports{route: "second", accepts: true}
+	old, next := newConfig(first, nil), newConfig(second, nil)
+	if err := k.start(old); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := k.wait(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	next.settings.MaxSize = 1 // nothing fits
+	if err := k.start(next); err != nil {
+		t.Fatal(err)
+	}
+	k.stop(next)
+	keepReport(t, k, "1")
+	eventually(t, "the report at the route that was there before", func() bool { return first.got.Load() == 1 })
+	if n := second.got.Load(); n != 0 {
+		t.Errorf("got %d reports at the route of the config that failed, want none", n)
+	}
+
+	key := []byte("0123456789abcdef0123456789abcdef")
+	err := k.start(newConfig(second, key))
+	if err == nil || !strings.Contains(err.Error(), "another encryption_key") {
+		t.Errorf("got %v from a config with another key, want that it is refused", err)
+	}
+	keepReport(t, k, "12")
+	eventually(t, "a report after the config that was refused", func() bool { return first.got.Load() == 2 })
+	k.stop(old)
+}
+
+// An inbox that cannot be opened keeps nobody from running, and is opened once it
+// can be: with the right key after a wrong one, and after another process.
+func TestKeeperOpensLater(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "not there", "yet")
+	right, wrong := []byte("0123456789abcdef0123456789abcdef"), []byte("fedcba9876543210fedcba9876543210")
+	other, err := inbox.Open(t.Context(), inbox.Options{Dir: dir, EncryptionKey: right, Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	k := newKeeper(t, "later", dir)
+	defer giveBack(t, k)
+	r := &fakeReports{route: "it", accepts: true}
+	bad := newConfig(r, wrong)
+	if err := k.start(bad); err != nil {
+		t.Fatal(err)
+	}
+	fails := func(reason error) func() bool {
+		return func() bool { _, err := k.get(); return errors.Is(err, reason) }
+	}
+	eventually(t, "that it is locked", fails(inbox.ErrLocked))
+	if err := other.Close(); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "that the key is wrong", fails(inbox.ErrKey))
+	good := newConfig(r, right)
+	if err := k.start(good); err != nil {
+		t.Fatal(err)
+	}
+	k.stop(bad)
+	keepReport(t, k, "1")
+	eventually(t, "the report", func() bool { return r.got.Load() == 1 })
+	k.stop(good)
+}
+
+// What a config is only checked with is not opened.
+func TestKeeperOpensNothingBeforeStart(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "inbox")
+	k := newKeeper(t, "provisioned", dir)
+	if _, err := os.Stat(dir); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("got %v for the directory, want that it is not there", err)
+	}
+	giveBack(t, k)
+}
+
+func TestRealPath(t *testing.T) {
+	base, err := filepath.EvalSymlinks(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	there := filepath.Join(base, "there")
+	if err := os.Mkdir(there, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for name, target := range map[string]string{"link": there, "nowhere": filepath.Join(base, "gone")} {
+		if err := os.Symlink(target, filepath.Join(base, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for path, want := range map[string]string{
+		"there": there, "link": there, "link/a/b": filepath.Join(there, "a/b"), "a/b": filepath.Join(base, "a/b"),
+		"nowhere/a": filepath.Join(base, "nowhere/a"),
+	} {
+		if got := realPath(filepath.Join(base, path)); got != want {
+			t.Errorf("%s: got %s, want %s", path, got, want)
+		}
+	}
+}

@@ -1,0 +1,110 @@
+package reports
+
+import (
+	"context"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/caddy-klavi/caddy-klavi/inbox"
+	"github.com/caddy-klavi/caddy-klavi/klavi"
+)
+
+// Route returns the name of the route for a type of report or a name of an event.
+func (h *Reports) Route(kind inbox.Kind, subject string) string {
+	var route *Route
+	switch kind {
+	case inbox.KindReport:
+		route = h.table.route(subject)
+	case inbox.KindEvent:
+		route = h.table.events.find(subject)
+	}
+	if route == nil {
+		return ""
+	}
+	return route.Name
+}
+
+// List returns the routes.
+func (h *Reports) List() []inbox.Route {
+	list := make([]inbox.Route, len(h.Routes))
+	for i, route := range h.Routes {
+		list[i] = inbox.Route{Name: route.Name, Concurrency: route.Concurrency, Timeout: time.Duration(route.Timeout)}
+		if route.Concurrency == 0 {
+			list[i].Concurrency = defaultConcurrency
+		}
+		if route.Timeout == 0 {
+			list[i].Timeout = defaultTimeout
+		}
+	}
+	return list
+}
+
+// Deliver has the route's handlers take a report of the inbox.
+func (h *Reports) Deliver(ctx context.Context, name string, d *inbox.Delivery) inbox.Outcome {
+	for _, route := range h.Routes {
+		if route.Name == name {
+			rep := h.stored(d)
+			return outcome(h.attempt(recallTrace(ctx, rep.sender.Trace), route, rep, d.Attempt))
+		}
+	}
+	return inbox.Outcome{Reason: "the route is not there any more"}
+}
+
+// outcome is what the record is to hold of an attempt. What a handler's error says
+// may be anything, so it is left to the log.
+func outcome(err error) inbox.Outcome {
+	if err == nil {
+		return inbox.Outcome{Accepted: true, Status: http.StatusOK}
+	}
+	f, ok := errors.AsType[*failure](err)
+	if !ok {
+		return inbox.Outcome{Reason: "the route did not accept it"}
+	}
+	o := inbox.Outcome{Status: f.status, RetryAfter: f.retryAfter, Dead: f.status == http.StatusGone}
+	switch {
+	case f.late:
+		o.Reason = "the route did not answer in time"
+	case errors.Is(f.err, errSilent), errors.Is(f.err, errAborted), errors.Is(f.err, errPanicked):
+		o.Reason = f.err.Error()
+	case errors.Is(f.err, errNotAStatus):
+		o.Reason = "the route answered with status " + strconv.Itoa(f.status)
+	case f.status == http.StatusBadGateway:
+		o.Reason = "the upstream could not be reached"
+	case f.status == http.StatusServiceUnavailable:
+		o.Reason = "no upstream is available"
+	default:
+		o.Reason = "a handler of the route failed"
+	}
+	return o
+}
+
+// retryAfter returns how long an answer asks to be left alone, 0 if it does not.
+func retryAfter(header http.Header, now time.Time) time.Duration {
+	text := header.Get("Retry-After")
+	if seconds, err := strconv.ParseUint(text, 10, 31); err == nil {
+		return time.Duration(seconds) * time.Second
+	}
+	if at, err := http.ParseTime(text); err == nil {
+		return max(0, at.Sub(now))
+	}
+	return 0
+}
+
+// released returns the head of a body that was quarantined and fits a key now.
+func (h *Reports) released(q *inbox.Quarantined) (*inbox.Head, error) {
+	var s sender
+	_ = json.Unmarshal(q.Meta, &s) // what cannot be read is left out
+	r, err := q.Body()
+	if err != nil {
+		return nil, err
+	}
+	defer r.Close()
+	envelope, err := klavi.ReadEnvelope(r)
+	head, _, err := readHead(envelope, err, s, func() string { return hex.EncodeToString(q.Digest[:]) }, q.Received)
+	head.Meta = q.Meta
+	return &head, err
+}
