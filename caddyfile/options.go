@@ -227,6 +227,6 @@ func size(into *int64, d *caddyfile.Dispenser, most, example string) error {
 	case n == 0 || n > limit:
 		return d.Errf("%s is %s: it must be above zero, and at most %s", name, text, most)
 	}
-	*into = int64(n) //nolint:gosec // it is at most most
+	*into = int64(n) //nolint:gosec // the limit fits
 	return nil
 }
