@@ -17,11 +17,12 @@ import (
 	"github.com/caddy-klavi/caddy-klavi/klavi"
 )
 
-// refusal is why a request is not taken for a report.
+// refusal is why a request is not taken, for a report or at all.
 type refusal struct {
 	reason  string // for the metric: from a fixed list
 	problem *problem.Problem
 	err     error
+	signed  bool // it is a report all the same
 }
 
 // ServeHTTP takes one webhook. It never calls the next handler.
@@ -69,6 +70,7 @@ func (h *Reports) serve(w http.ResponseWriter, r *http.Request, signature []byte
 	rep := h.arrived(r, body)
 	if store != nil {
 		if no := h.keep(store, rep, body, received); no != nil {
+			no.signed = true
 			h.refuse(w, r, no)
 			return nil
 		}
@@ -86,7 +88,7 @@ func (h *Reports) serve(w http.ResponseWriter, r *http.Request, signature []byte
 func (h *Reports) checkHead(w http.ResponseWriter, r *http.Request) ([]byte, *refusal) {
 	if r.Method != http.MethodPost {
 		w.Header().Set("Allow", http.MethodPost)
-		return nil, &refusal{"method", problem.New(problem.MethodNotAllowed, "Reports are sent with POST."), nil}
+		return nil, &refusal{reason: "method", problem: problem.New(problem.MethodNotAllowed, "Reports are sent with POST.")}
 	}
 	if r.ContentLength > h.MaxBody {
 		return nil, h.tooLarge()
@@ -96,12 +98,13 @@ func (h *Reports) checkHead(w http.ResponseWriter, r *http.Request) ([]byte, *re
 		if r.ContentLength == 0 || h.unsignedFrom.contain(clientAddr(r)) {
 			return nil, nil
 		}
-		return nil, &refusal{"no_signature", problem.New(problem.SignatureInvalid, "A report needs the header "+klavi.SignatureHeader+"."), err}
+		return nil, &refusal{reason: "no_signature", problem: problem.New(problem.SignatureInvalid, "A report needs the header "+klavi.SignatureHeader+"."), err: err}
 	}
 	if err != nil {
 		return nil, &refusal{
-			"malformed_signature",
-			problem.New(problem.SignatureInvalid, "The header "+klavi.SignatureHeader+" must be there once, with 64 hexadecimal digits."), err,
+			reason:  "malformed_signature",
+			problem: problem.New(problem.SignatureInvalid, "The header "+klavi.SignatureHeader+" must be there once, with 64 hexadecimal digits."),
+			err:     err,
 		}
 	}
 	return signature, nil
@@ -128,7 +131,7 @@ func (h *Reports) takeBody(r *http.Request, signature []byte, received time.Time
 	if signature != nil {
 		var err error
 		if verifier, err = klavi.NewVerifier(h.account.Secrets()...); err != nil {
-			return nil, &refusal{"no_key", problem.New(problem.Internal, "The gateway has no key to check signatures with."), err}
+			return nil, &refusal{reason: "no_key", problem: problem.New(problem.Internal, "The gateway has no key to check signatures with."), err: err}
 		}
 		in.check = verifier
 		if store != nil {
@@ -152,7 +155,7 @@ func (h *Reports) takeBody(r *http.Request, signature []byte, received time.Time
 			h.quarantine(store, h.arrived(r, body), body, received)
 		}
 		body.release()
-		return nil, &refusal{"wrong_signature", problem.New(problem.SignatureInvalid, "The signature is not one of this body."), errWrongSignature}
+		return nil, &refusal{reason: "wrong_signature", problem: problem.New(problem.SignatureInvalid, "The signature is not one of this body."), err: errWrongSignature}
 	}
 	h.account.CountKey(key)
 	copy(body.identity[:], signature)
@@ -176,24 +179,24 @@ func (h *Reports) notReceived(err error) *refusal {
 	case errors.Is(err, errTooLarge):
 		return h.tooLarge()
 	case errors.Is(err, errTooSlow):
-		return &refusal{"too_slow", problem.New(problem.TooSlow, "A body has "+h.limits.body.String()+" to arrive."), err}
+		return &refusal{reason: "too_slow", problem: problem.New(problem.TooSlow, "A body has "+h.limits.body.String()+" to arrive."), err: err}
 	case errors.Is(err, errNoRoom):
 		p := problem.New(problem.Busy, "Too many bodies are arriving at once.")
 		p.RetryAfter = retrySoon
-		return &refusal{"no_room", p, err}
+		return &refusal{reason: "no_room", problem: p, err: err}
 	case isOfInbox(err):
 		return notStored(err)
 	case errors.Is(err, errSpool):
 		p := problem.New(problem.Busy, "The body cannot be kept at the moment.")
 		p.RetryAfter = retrySoon
-		return &refusal{"no_disk", p, err}
+		return &refusal{reason: "no_disk", problem: p, err: err}
 	default:
-		return &refusal{"incomplete", problem.New(problem.InvalidRequest, "The body did not arrive as a whole."), err}
+		return &refusal{reason: "incomplete", problem: problem.New(problem.InvalidRequest, "The body did not arrive as a whole."), err: err}
 	}
 }
 
 func (h *Reports) tooLarge() *refusal {
-	return &refusal{"too_large", problem.New(problem.TooLarge, "A body may have "+strconv.FormatInt(h.MaxBody, 10)+" bytes."), errTooLarge}
+	return &refusal{reason: "too_large", problem: problem.New(problem.TooLarge, "A body may have "+strconv.FormatInt(h.MaxBody, 10)+" bytes."), err: errTooLarge}
 }
 
 // refuse answers a request that is no report. What strangers do is of no
@@ -202,10 +205,14 @@ func (h *Reports) tooLarge() *refusal {
 func (h *Reports) refuse(w http.ResponseWriter, r *http.Request, no *refusal) {
 	h.account.CountReportRefused(no.reason)
 	level := zap.DebugLevel
-	if errors.Is(no.err, errSpool) || isOfInbox(no.err) || h.lane(r) == klaviLane {
+	message := "request refused that is no signed report"
+	if no.signed {
+		message = "signed report refused"
+	}
+	if no.signed || errors.Is(no.err, errSpool) || h.lane(r) == klaviLane {
 		level = zap.ErrorLevel
 	}
-	if c := h.logger.Check(level, "request refused that is no signed report"); c != nil {
+	if c := h.logger.Check(level, message); c != nil {
 		c.Write(zap.String("reason", no.reason), zap.Stringer("client_ip", clientAddr(r)),
 			zap.Int64("length", r.ContentLength), zap.Error(no.err))
 	}

@@ -136,7 +136,7 @@ func notStored(err error) *refusal {
 	if errors.Is(err, inbox.ErrFull) {
 		reason = "inbox_full"
 	}
-	return &refusal{reason, p, err}
+	return &refusal{reason: reason, problem: p, err: err}
 }
 
 // Verify returns the head of a quarantined body if it fits a key of the account's

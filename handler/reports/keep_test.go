@@ -382,12 +382,18 @@ func TestInboxIsFull(t *testing.T) {
 	if got := g.send(reportOf("pf_loans", "id-1", 300)); got.status != 200 {
 		t.Fatalf("got status %d, want 200", got.status)
 	}
+	if strings.Contains(g.logged(), "refused") {
+		t.Errorf("got a refusal in the log, want none yet:\n%s", g.logged())
+	}
 	got := g.send(reportOf("pf_loans", "id-2", 700))
 	if got.status != 503 || got.problem() != "busy" || got.header.Get("Retry-After") == "" {
 		t.Errorf("got %d %s with Retry-After %q, want 503 busy with one", got.status, got.problem(), got.header.Get("Retry-After"))
 	}
 	if n := g.counted("caddy_klavi_reports_refused_total", "reason=inbox_full"); n != 1 {
 		t.Errorf("got %v refused for a full inbox, want 1", n)
+	}
+	if !strings.Contains(g.logged(), "error signed report refused") {
+		t.Errorf("got a log without an error of a signed report that was refused:\n%s", g.logged())
 	}
 }
 
