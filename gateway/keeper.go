@@ -57,6 +57,8 @@ type keeper struct {
 	cancel  context.CancelFunc
 	tasks   sync.WaitGroup
 
+	releasing sync.Mutex // one look at the quarantine at a time
+
 	log atomic.Pointer[slog.Handler] // where the newest config logs to
 }
 
@@ -109,7 +111,7 @@ func realPath(path string) string {
 func (k *keeper) start(c *startedConfig) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.store != nil && k.newest != nil && subtle.ConstantTimeCompare(k.newest.key, c.key) == 0 {
+	if k.store != nil && subtle.ConstantTimeCompare(k.newest.key, c.key) == 0 {
 		return fmt.Errorf("the inbox in %s is open with another encryption_key: its key cannot be changed by a reload", k.dir)
 	}
 	k.configs = append(k.configs, c)
@@ -167,6 +169,8 @@ func (k *keeper) apply(c *startedConfig) {
 
 // release has a look at what is quarantined with the keys of c.
 func (k *keeper) release(store *inbox.Store, c *startedConfig) {
+	k.releasing.Lock()
+	defer k.releasing.Unlock()
 	n, err := store.Release(context.Background(), c.reports.Verify)
 	log := slog.New(newestHandler{k})
 	if n > 0 {
@@ -182,10 +186,14 @@ func (k *keeper) release(store *inbox.Store, c *startedConfig) {
 func (k *keeper) open(ctx context.Context) {
 	said := ""
 	for {
-		store, err := inbox.Open(ctx, k.options())
-		if err == nil {
-			k.use(store)
+		options := k.options()
+		store, err := inbox.Open(ctx, options)
+		if err == nil && k.use(store, options.EncryptionKey) {
 			return
+		}
+		if err == nil { // the newest config has come meanwhile
+			_ = store.Close()
+			continue
 		}
 		if ctx.Err() != nil {
 			return
@@ -223,21 +231,24 @@ func (k *keeper) options() inbox.Options {
 	}
 }
 
-// use has the store be used that was opened just now.
-func (k *keeper) use(store *inbox.Store) {
+// use has the store be used that was opened just now, unless its key is not that
+// of the newest config.
+func (k *keeper) use(store *inbox.Store, key []byte) bool {
 	if err := store.ServeSocket(); err != nil {
 		slog.New(newestHandler{k}).Warn("caddy klavi cannot reach the inbox while Caddy is running", "dir", k.dir, "error", err)
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	if subtle.ConstantTimeCompare(k.newest.key, key) == 0 {
+		return false
+	}
 	k.store, k.err = store, nil
 	for _, c := range k.configs {
 		k.apply(c)
 	}
-	if k.newest != nil {
-		store.Configure(k.newest.settings)
-	}
+	store.Configure(k.newest.settings)
 	close(k.opened)
+	return true
 }
 
 // wait returns the store. One that is being opened is waited for, if that has not
