@@ -42,7 +42,7 @@ var chunks = sync.Pool{New: func() any {
 // NewDraft begins a report. Its error is ErrFull or ErrUnavailable, and says why
 // no report can be stored now.
 func (s *Store) NewDraft() (*Draft, error) {
-	if err := s.admit(); err != nil {
+	if err := s.Admit(); err != nil {
 		return nil, err
 	}
 	uid, err := uuid.NewV7()

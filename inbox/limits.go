@@ -39,16 +39,21 @@ type grant struct {
 }
 
 // use says whether a body can have n bytes more: there is room for them on the
-// disk, and below max_size if nothing else arrives.
+// disk, and below max_size if nothing else arrives. A large one leaves more of the
+// disk free: who sent it may be nobody, and is to keep out no small report.
 func (g *grant) use(n int64) error {
 	g.used += n
 	if g.used <= g.checked {
 		return nil
 	}
-	if err := g.s.lowDisk(); err != nil {
+	times := int64(1)
+	if g.used > grantStep {
+		times = 2
+	}
+	if err := g.s.lowDisk(times); err != nil {
 		return err
 	}
-	if limit := g.s.settings().MaxSize; limit > 0 && g.s.room.size()+g.s.quarantined.Load()+g.used > limit {
+	if limit := g.s.settings().MaxSize; limit > 0 && g.s.room.size()+g.used > limit {
 		return maxSizeReached(limit)
 	}
 	g.checked = g.used + grantStep
@@ -62,7 +67,7 @@ func (s *Store) takeRoom(n int64) (release func(), err error) {
 	r := &s.room
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if limit > 0 && r.held+r.committing+s.quarantined.Load()+n > limit {
+	if limit > 0 && r.held+r.committing+n > limit {
 		return nil, maxSizeReached(limit)
 	}
 	r.committing += n
@@ -103,8 +108,9 @@ func (r *room) size() int64 {
 	return r.held
 }
 
-// admit says why no report can be stored now.
-func (s *Store) admit() error {
+// Admit returns why no report can be stored now, nil if nothing is known of that.
+// It costs next to nothing.
+func (s *Store) Admit() error {
 	select {
 	case <-s.closing:
 		return errClosed
@@ -113,18 +119,20 @@ func (s *Store) admit() error {
 	if err := s.trouble.get(); err != nil {
 		return err
 	}
-	if limit := s.settings().MaxSize; limit > 0 && s.room.size()+s.quarantined.Load() >= limit {
+	if limit := s.settings().MaxSize; limit > 0 && s.room.size() >= limit {
 		return maxSizeReached(limit)
 	}
-	return s.lowDisk()
+	return s.lowDisk(1)
 }
 
-func (s *Store) lowDisk() error {
+// lowDisk is an error if the disk has less left than so many times what is kept
+// free.
+func (s *Store) lowDisk(times int64) error {
 	free, total, ok := diskSpace(s.dir)
 	if !ok {
 		return nil
 	}
-	if least := min(total/lowDiskPart, lowDiskMost); free < least {
+	if least := times * min(total/lowDiskPart, lowDiskMost); free < least {
 		return fmt.Errorf("%w: the disk of %s has %d bytes left: %d are kept free", ErrFull, s.dir, free, least)
 	}
 	return nil

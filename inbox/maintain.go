@@ -43,7 +43,7 @@ func (s *Store) maintain(retain bool) {
 		}
 		reserve.tick(s)
 		// After a second in which nothing was written, or when it is needed.
-		if n := s.writes.Load(); s.untidy.Load() || n != tidied && (n == writes || s.lowDisk() != nil) {
+		if n := s.writes.Load(); s.untidy.Load() || n != tidied && (n == writes || s.lowDisk(1) != nil) {
 			tidied = n
 			_ = s.tidy(ctx)
 		} else {

@@ -37,8 +37,8 @@ type Options struct {
 
 // Settings can be changed while the store is open, with Configure.
 type Settings struct {
-	// MaxSize is how many bytes of bodies may wait, be dead or be quarantined.
-	// More reports are refused. 0: as many as the disk takes.
+	// MaxSize is how many bytes of bodies may wait or be dead. More reports are
+	// refused. 0: as many as the disk takes.
 	MaxSize int64
 	// MaxShare is the part of MaxSize that the reports of one route may take up,
 	// between 0 and 1. 0: all of it.

@@ -10,8 +10,17 @@ import (
 	"time"
 )
 
-// maxQuarantined is how many bytes may be quarantined.
-const maxQuarantined = 256 << 20
+const (
+	// How many bytes may be quarantined. They are none of MaxSize: whoever can
+	// send from an address of Klavi's could keep out reports with them.
+	maxQuarantined = 256 << 20
+	// What a row takes up beside what it holds, or less.
+	quarantineRow = 1 << 10
+)
+
+// quarantineRoom is what a quarantined body takes up with its sealed head: small
+// ones take up more than they are.
+func quarantineRoom(stored int64, head int) int64 { return stored + int64(head) + quarantineRow }
 
 // Quarantined is a body whose signature fitted no key when it came.
 type Quarantined struct {
@@ -48,8 +57,9 @@ func (d *Draft) Quarantine(ctx context.Context, signature string, received time.
 		return fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
 	head, key, stored := d.sealer.sealHead(text), s.keys.wrap(d.key, d.uid), sealedSize(d.size)
-	defer s.quarantining.Add(-stored)
-	if arriving := s.quarantining.Add(stored); s.quarantined.Load()+arriving > maxQuarantined {
+	takes := quarantineRoom(stored, len(head))
+	defer s.quarantining.Add(-takes)
+	if arriving := s.quarantining.Add(takes); s.quarantined.Load()+arriving > maxQuarantined {
 		return fmt.Errorf("%w: %d bytes are quarantined", ErrFull, maxQuarantined)
 	}
 	var file string
@@ -71,7 +81,7 @@ func (d *Draft) Quarantine(ctx context.Context, signature string, received time.
 		added = n > 0
 		t.then(func() {
 			if added {
-				s.quarantined.Add(stored)
+				s.quarantined.Add(takes)
 			}
 		})
 		return err
@@ -84,7 +94,7 @@ func (d *Draft) Quarantine(ctx context.Context, signature string, received time.
 
 // Release goes through what is quarantined, the oldest first. For each, check
 // returns the head of the report that it is now, or nil if it still is none. It
-// returns how many became reports.
+// returns how many became reports. One that cannot be read keeps no other.
 func (s *Store) Release(ctx context.Context, check func(*Quarantined) (*Head, error)) (int, error) {
 	var ids []int64
 	err := s.read(ctx, func(db *sql.DB) error {
@@ -106,20 +116,22 @@ func (s *Store) Release(ctx context.Context, check func(*Quarantined) (*Head, er
 		return 0, err
 	}
 	released := 0
+	var failed error // the last
 	for _, id := range ids {
+		if ctx.Err() != nil {
+			return released, ctx.Err()
+		}
 		done, err := s.releaseOne(ctx, id, check)
-		if errors.Is(err, ErrDamaged) {
+		switch {
+		case errors.Is(err, ErrDamaged):
 			s.log.Error("a quarantined body is damaged", "error", err)
-			continue
-		}
-		if err != nil {
-			return released, err
-		}
-		if done {
+		case err != nil:
+			failed = err
+		case done:
 			released++
 		}
 	}
-	return released, nil
+	return released, failed
 }
 
 func (s *Store) releaseOne(ctx context.Context, id int64, check func(*Quarantined) (*Head, error)) (bool, error) {
@@ -172,7 +184,7 @@ func (s *Store) releaseOne(ctx context.Context, id int64, check func(*Quarantine
 			return err
 		}
 		receipt, err = s.store(t, r)
-		t.then(func() { s.quarantined.Add(-stored) })
+		t.then(func() { s.quarantined.Add(-quarantineRoom(stored, len(sealed))) })
 		return err
 	})
 	if err != nil || gone {
@@ -190,17 +202,23 @@ func (s *Store) dropQuarantined(t *tx, before int64) (int, error) {
 	for _, id := range ids {
 		var file sql.NullString
 		var stored int64
-		if err := t.get([]any{&file, &stored}, `SELECT file, stored FROM quarantine WHERE id = ?`, id); err != nil {
+		var head int
+		if err := t.get([]any{&file, &stored, &head}, `SELECT file, stored, length(head) FROM quarantine WHERE id = ?`, id); err != nil {
 			return 0, err
 		}
 		if _, err := t.exec(`DELETE FROM quarantine WHERE id = ?`, id); err != nil {
 			return 0, err
 		}
 		t.then(func() {
-			s.quarantined.Add(-stored)
+			s.quarantined.Add(-quarantineRoom(stored, head))
 			if file.Valid {
 				_ = s.files.remove(s.files.body(file.String))
 			}
+		})
+	}
+	if len(ids) > 0 {
+		t.then(func() {
+			s.log.Warn("bodies whose signature fitted no key within a day were removed", "dir", s.dir, "bodies", len(ids))
 		})
 	}
 	return len(ids), err

@@ -50,7 +50,7 @@ func (k *reserveKeeper) tick(s *Store) {
 // makeReserve makes the file if it is not there and there is room enough.
 func (s *Store) makeReserve() {
 	path := s.files.path(reserveName)
-	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) || s.lowDisk() != nil {
+	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) || s.lowDisk(1) != nil {
 		return
 	}
 	size := int64(reserveSize)

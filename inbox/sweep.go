@@ -182,8 +182,8 @@ func (s *Store) count(t *tx) error {
 	}
 	_ = rows.Close()
 	var erased, quarantined int64
-	if err := t.get([]any{&erased, &quarantined},
-		`SELECT (SELECT count(*) FROM erased), (SELECT coalesce(sum(stored), 0) FROM quarantine)`); err != nil {
+	if err := t.get([]any{&erased, &quarantined}, `SELECT (SELECT count(*) FROM erased),
+		(SELECT coalesce(sum(stored + length(head) + ?), 0) FROM quarantine)`, quarantineRow); err != nil {
 		return err
 	}
 	s.erased.Store(erased)

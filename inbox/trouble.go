@@ -143,9 +143,10 @@ func (s *Store) owns() error {
 	return nil
 }
 
-// Ready returns why reports cannot be stored just now, nil if they can.
+// Ready returns why reports cannot be stored just now, nil if they can. It tries,
+// with a small file.
 func (s *Store) Ready() error {
-	if err := s.admit(); err != nil {
+	if err := s.Admit(); err != nil {
 		return err
 	}
 	return s.files.probe()
