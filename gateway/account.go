@@ -78,9 +78,11 @@ type Account struct {
 	poolKey   string
 	shared    *shared
 	meters    map[klavi.Endpoint]*meter
-	inboxKey  []byte // nil: none
 	keeper    *keeper
-	logger    *zap.Logger
+
+	inboxWritten bool   // it stands in the config
+	inboxKey     []byte // nil: none
+	logger       *zap.Logger
 }
 
 // Name returns the account's name.

@@ -89,10 +89,13 @@ func (a *App) Start() error {
 	for _, name := range a.names() {
 		table, account := a.tables.byAccount[name], a.Accounts[name]
 		if table.reports == nil {
+			if account.inboxWritten {
+				account.logger.Warn("the account has an inbox in the config, and no klavi_reports that keeps reports in it")
+			}
 			continue
 		}
 		c := &startedConfig{
-			key:      account.inboxKey,
+			account:  account,
 			settings: account.Inbox.settings(len(table.reports.List())),
 			reports:  table.reports,
 			log:      a.logs.With("account", name).Handler(),
@@ -109,9 +112,7 @@ func (a *App) Start() error {
 // Stop has this config's routes get no more reports. Requests in flight still need
 // the accounts, and what they bring is still stored.
 func (a *App) Stop() error {
-	for _, s := range a.started {
-		s.keeper.stop(s.config)
-	}
+	a.detach()
 	if caddy.Exiting() {
 		var wg sync.WaitGroup
 		for _, s := range a.started {
@@ -122,14 +123,25 @@ func (a *App) Stop() error {
 	return nil
 }
 
-// Cleanup gives back what Provision took.
+// detach ends what Start has begun.
+func (a *App) detach() {
+	for _, s := range a.started {
+		s.keeper.stop(s.config)
+	}
+}
+
+// Cleanup gives back what Provision took. Caddy also comes here without Stop, if a
+// config fails after its apps were started.
 func (a *App) Cleanup() error {
-	var errs []error
-	for _, account := range a.Accounts {
-		if account != nil {
-			errs = append(errs, account.cleanup())
+	a.detach()
+	var wg sync.WaitGroup
+	errs := make([]error, len(a.Accounts))
+	for i, name := range a.names() {
+		if account := a.Accounts[name]; account != nil {
+			wg.Go(func() { errs[i] = account.cleanup() }) // to close an inbox may take a while
 		}
 	}
+	wg.Wait()
 	return errors.Join(errs...)
 }
 
@@ -167,6 +179,9 @@ func (a *App) AddReportRoutes(account *Account, owner string, routes []byte, rep
 	first, ok := a.tables.byAccount[account.name]
 	if !ok {
 		if reports != nil {
+			if err := account.Inbox.checkRoom(reports.LargestBody(), len(reports.List())); err != nil {
+				return fmt.Errorf("account %q: %w", account.name, err)
+			}
 			if err := a.useInbox(account); err != nil {
 				return fmt.Errorf("account %q: %w", account.name, err)
 			}

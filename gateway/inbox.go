@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/url"
 	"path/filepath"
 	"strings"
 	"time"
@@ -27,8 +28,8 @@ const defaultMaxShare = 0.5
 // changes the key of an inbox is refused, and one that changes its directory
 // leaves behind what waits in the old one. All else can be changed by a reload.
 type Inbox struct {
-	// Dir is the directory. It is made if it is not there. Two accounts cannot
-	// have the same. Default: `klavi/inbox/<account>` in Caddy's data directory.
+	// Dir is the directory. It is made if it is not there; a relative one is in the
+	// process's working directory. Two accounts cannot have the same. Default: `klavi/inbox/<account>` in Caddy's data directory.
 	Dir string `json:"dir,omitempty"`
 
 	// EncryptionKey keeps the keys under which reports are sealed: 32 bytes, as
@@ -41,8 +42,8 @@ type Inbox struct {
 	// elsewhere if there is no encryption_key.
 	Unencrypted bool `json:"unencrypted,omitempty"`
 
-	// MaxSize is how many bytes of bodies may wait, be dead or be quarantined.
-	// Reports beyond it are answered 503. Default: as many as the disk takes, up
+	// MaxSize is how many bytes of bodies may wait or be dead. Reports beyond it are
+	// answered 503. What is quarantined has 256 MiB of its own. Default: as many as the disk takes, up
 	// to the last 5 % of it, or 256 MiB if these are less.
 	MaxSize int64 `json:"max_size,omitempty"`
 
@@ -137,7 +138,8 @@ func isFileName(name string) bool {
 
 // provisionInbox reads the settings. It opens nothing.
 func (a *Account) provisionInbox() error {
-	if a.Inbox == nil {
+	a.inboxWritten = a.Inbox != nil
+	if !a.inboxWritten {
 		a.Inbox = new(Inbox)
 	}
 	if err := a.Inbox.check(); err != nil {
@@ -159,9 +161,8 @@ func (a *Account) provisionInbox() error {
 // useInbox takes a reference to the account's inbox, which this config opens when
 // it is started. It is called where a handler needs one.
 func (a *Account) useInbox() error {
-	production, _ := klavi.BaseURL("production")
 	encrypted := a.inboxKey != nil
-	if !encrypted && !a.Inbox.Unencrypted && a.client.Base.String() == production {
+	if !encrypted && !a.Inbox.Unencrypted && isProduction(a.client.Base) {
 		return errors.New("inbox: production needs encryption_key: `openssl rand -hex 32` makes one, to be kept outside of this machine, too; " +
 			"or the word unencrypted, where the disk is encrypted")
 	}
@@ -176,8 +177,38 @@ func (a *Account) useInbox() error {
 	return err
 }
 
-// OpenInbox returns the inbox of an account of which a handler keeps reports. One that
-// is being opened is waited for, up to 5 s. Its error wraps one of package inbox.
-func (a *Account) OpenInbox(ctx context.Context) (*inbox.Store, error) {
-	return a.keeper.wait(ctx)
+func isProduction(base *url.URL) bool {
+	text, _ := klavi.BaseURL("production")
+	production, err := url.Parse(text)
+	return err == nil && strings.EqualFold(production.Hostname(), base.Hostname())
 }
+
+// checkRoom refuses an inbox in which the largest body that is taken would never
+// find room.
+func (i *Inbox) checkRoom(maxBody int64, routes int) error {
+	st := i.settings(routes)
+	room := int64(st.MaxShare * float64(st.MaxSize))
+	if st.MaxSize == 0 || maxBody+maxBody/bodyOverhead < room {
+		return nil
+	}
+	return fmt.Errorf("inbox: max_size with max_share leaves %d bytes for the reports of one route, in which one of max_body (%d bytes) "+
+		"never fits: make max_size or max_share larger, or max_body smaller", room, maxBody)
+}
+
+// bodyOverhead is the part of a body, or less, that its sealing adds.
+const bodyOverhead = 100
+
+// OpenInbox returns the inbox of an account of which a handler keeps reports. One that
+// is being opened is waited for, up to 5 s. Its error wraps one of package inbox, and
+// says why the inbox takes no reports.
+func (a *Account) OpenInbox(ctx context.Context) (*inbox.Store, error) {
+	store, err := a.keeper.wait(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return store, a.keeper.admit(store)
+}
+
+// Quarantined says that a body was quarantined, because it fits none of the
+// account's keys. A config that was started meanwhile may have more.
+func (a *Account) Quarantined() { a.keeper.quarantined(a) }

@@ -24,6 +24,8 @@ const (
 	openTime = 5 * time.Second
 	// How often it is tried to open one.
 	openAgain = time.Second
+	// How often what is quarantined is looked at again, if some of it cannot be.
+	verifyAgain = time.Minute
 	// How long attempts under way have to end when the process does.
 	stopTime = 3 * time.Second
 )
@@ -31,6 +33,8 @@ const (
 // Reports is what takes the reports of an account out of its inbox.
 type Reports interface {
 	inbox.Routes
+	// LargestBody is how many bytes a body may have.
+	LargestBody() int64
 	// Verify returns the head of a body that fitted no key when it came, if it
 	// fits one now, else nil.
 	Verify(q *inbox.Quarantined) (*inbox.Head, error)
@@ -52,31 +56,34 @@ type keeper struct {
 	since   time.Time        // it is being opened
 	configs []*startedConfig // of those that are started, the newest last
 	newest  *startedConfig   // or else the one that was the last
-	poke    chan struct{}    // there is a newer one
-	opened  chan struct{}    // closed when there is a store
+	stopped bool             // the process ends, and nothing is delivered any more
 	cancel  context.CancelFunc
+
+	newer   chan struct{} // there is a newer config than the one it is opened with
+	opened  chan struct{} // closed when there is a store
+	verify  chan struct{} // what is quarantined is to be looked at
 	tasks   sync.WaitGroup
-
-	releasing sync.Mutex // one look at the quarantine at a time
-
-	log atomic.Pointer[slog.Handler] // where the newest config logs to
+	refuses atomic.Pointer[error]        // why the store takes no reports
+	log     atomic.Pointer[slog.Handler] // where the newest config logs to
 }
 
 // startedConfig is what a config that is started says of an inbox.
 type startedConfig struct {
-	key      []byte // nil: unencrypted
+	account  *Account
 	settings inbox.Settings
 	reports  Reports
 	log      slog.Handler
 	detach   func() // once it is attached
 }
 
+func (c *startedConfig) key() []byte { return c.account.inboxKey } // nil: unencrypted
+
 func acquireKeeper(account, dir string) (*keeper, error) {
 	dir = realPath(dir)
 	value, _, err := keepers.LoadOrNew(keeperKey(account, dir), func() (caddy.Destructor, error) {
 		return &keeper{
 			account: account, dir: dir, openAgain: openAgain,
-			poke: make(chan struct{}, 1), opened: make(chan struct{}),
+			newer: make(chan struct{}, 1), opened: make(chan struct{}), verify: make(chan struct{}, 1),
 		}, nil
 	})
 	if err != nil {
@@ -111,7 +118,8 @@ func realPath(path string) string {
 func (k *keeper) start(c *startedConfig) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.store != nil && subtle.ConstantTimeCompare(k.newest.key, c.key) == 0 {
+	inUse := k.store != nil || k.cancel != nil && k.err == nil
+	if inUse && !sameKey(k.newest, c.key()) {
 		return fmt.Errorf("the inbox in %s is open with another encryption_key: its key cannot be changed by a reload", k.dir)
 	}
 	k.configs = append(k.configs, c)
@@ -123,18 +131,18 @@ func (k *keeper) start(c *startedConfig) error {
 		k.since = time.Now()
 		ctx, cancel := context.WithCancel(context.Background())
 		k.cancel = cancel
-		k.tasks.Go(func() { k.open(ctx) })
-	default:
-		select {
-		case k.poke <- struct{}{}:
-		default:
-		}
+		k.tasks.Go(func() { k.run(ctx) })
 	}
 	return nil
 }
 
+func sameKey(c *startedConfig, key []byte) bool {
+	return subtle.ConstantTimeCompare(c.key(), key) == 1
+}
+
 // stop ends what a config has begun: its routes get no more reports. If it was the
-// newest, the one before it is in force again, as after a reload that failed.
+// newest, the one before it is in force again, as after a reload that failed. It
+// does nothing the second time.
 func (k *keeper) stop(c *startedConfig) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -154,66 +162,70 @@ func (k *keeper) stop(c *startedConfig) {
 	}
 }
 
+// setNewest notes which config is in force. k.mu is held.
 func (k *keeper) setNewest(c *startedConfig) {
 	k.newest = c
 	k.log.Store(&c.log)
+	wake(k.newer)
+	wake(k.verify)
+}
+
+func wake(sleeper chan struct{}) {
+	select {
+	case sleeper <- struct{}{}:
+	default: // it is awake
+	}
 }
 
 // apply puts a config in force on the open store. k.mu is held.
 func (k *keeper) apply(c *startedConfig) {
-	store := k.store
-	store.Configure(c.settings)
-	c.detach = store.Attach(c.reports)
-	k.tasks.Go(func() { k.release(store, c) })
+	k.store.Configure(c.settings)
+	c.detach = k.store.Attach(c.reports)
 }
 
-// release has a look at what is quarantined with the keys of c.
-func (k *keeper) release(store *inbox.Store, c *startedConfig) {
-	k.releasing.Lock()
-	defer k.releasing.Unlock()
-	n, err := store.Release(context.Background(), c.reports.Verify)
-	log := slog.New(newestHandler{k})
-	if n > 0 {
-		log.Info("reports that had come with a key that was not known are reports now", "dir", k.dir, "reports", n)
-	}
-	if err != nil && !errors.Is(err, inbox.ErrUnavailable) {
-		log.Error("what is quarantined cannot be looked at", "dir", k.dir, "error", err)
+// run has the store open, and looks after it, until ctx is done.
+func (k *keeper) run(ctx context.Context) {
+	if store := k.open(ctx); store != nil {
+		k.watchQuarantine(ctx, store)
 	}
 }
 
 // open opens the store, as soon as that is possible: what is in the way of it keeps
 // no Caddy from running.
-func (k *keeper) open(ctx context.Context) {
+func (k *keeper) open(ctx context.Context) *inbox.Store {
 	said := ""
 	for {
 		options := k.options()
 		store, err := inbox.Open(ctx, options)
-		if err == nil && k.use(store, options.EncryptionKey) {
-			return
+		if err == nil && ctx.Err() == nil && k.use(store, options.EncryptionKey) {
+			if said != "" {
+				k.logger().Info("the inbox is open", "dir", k.dir)
+			}
+			return store
 		}
-		if err == nil { // the newest config has come meanwhile
+		if err == nil { // it comes too late, or a newer config has another key
 			_ = store.Close()
-			continue
 		}
 		if ctx.Err() != nil {
-			return
+			return nil
+		}
+		if err == nil {
+			continue
 		}
 		k.mu.Lock()
 		k.err = err
 		k.mu.Unlock()
 		if err.Error() != said {
 			said = err.Error()
-			slog.New(newestHandler{k}).Error("the inbox cannot be opened: reports are answered 503 until it can", "dir", k.dir, "error", err)
+			k.logger().Error("the inbox cannot be opened: reports are answered 503 until it can", "dir", k.dir, "error", err)
 		}
 		timer := time.NewTimer(k.openAgain)
 		select {
 		case <-ctx.Done():
-			timer.Stop()
-			return
-		case <-k.poke:
-			timer.Stop()
+		case <-k.newer:
 		case <-timer.C:
 		}
+		timer.Stop()
 	}
 }
 
@@ -223,9 +235,9 @@ func (k *keeper) options() inbox.Options {
 	defer k.mu.Unlock()
 	return inbox.Options{
 		Dir:           k.dir,
-		EncryptionKey: k.newest.key,
-		Unencrypted:   k.newest.key == nil,
-		Logger:        slog.New(newestHandler{k}),
+		EncryptionKey: k.newest.key(),
+		Unencrypted:   k.newest.key() == nil,
+		Logger:        k.logger(),
 		Observer:      observeInbox(k.account),
 		Settings:      k.newest.settings,
 	}
@@ -234,21 +246,56 @@ func (k *keeper) options() inbox.Options {
 // use has the store be used that was opened just now, unless its key is not that
 // of the newest config.
 func (k *keeper) use(store *inbox.Store, key []byte) bool {
-	if err := store.ServeSocket(); err != nil {
-		slog.New(newestHandler{k}).Warn("caddy klavi cannot reach the inbox while Caddy is running", "dir", k.dir, "error", err)
-	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if subtle.ConstantTimeCompare(k.newest.key, key) == 0 {
+	if !sameKey(k.newest, key) {
 		return false
+	}
+	if err := store.ServeSocket(); err != nil {
+		k.logger().Warn("caddy klavi cannot reach the inbox while Caddy is running", "dir", k.dir, "error", err)
 	}
 	k.store, k.err = store, nil
 	for _, c := range k.configs {
 		k.apply(c)
 	}
-	store.Configure(k.newest.settings)
 	close(k.opened)
 	return true
+}
+
+// watchQuarantine turns what is quarantined into reports when there is a config
+// that knows its key. What fails is tried again.
+func (k *keeper) watchQuarantine(ctx context.Context, store *inbox.Store) {
+	for {
+		k.mu.Lock()
+		check := k.newest.reports.Verify
+		k.mu.Unlock()
+		n, err := store.Release(ctx, check)
+		countReleased(k.account, n)
+		if n > 0 {
+			k.logger().Info("bodies whose key was not known when they came are reports now", "dir", k.dir, "reports", n)
+		}
+		var again <-chan time.Time
+		if err != nil && ctx.Err() == nil {
+			k.logger().Error("not all that is quarantined can be looked at: it is tried again", "dir", k.dir, "error", err)
+			again = time.After(verifyAgain)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-k.verify:
+		case <-again:
+		}
+	}
+}
+
+// quarantined says that a body was quarantined under the keys of a config's
+// account. A newer config may know its key.
+func (k *keeper) quarantined(a *Account) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.newest.account != a {
+		wake(k.verify)
+	}
 }
 
 // wait returns the store. One that is being opened is waited for, if that has not
@@ -288,10 +335,30 @@ func (k *keeper) get() (*inbox.Store, error) {
 	}
 }
 
+// admit returns why the store takes no reports just now, and says so once, however
+// many come.
+func (k *keeper) admit(store *inbox.Store) error {
+	err := store.Admit()
+	if err == nil {
+		if k.refuses.Load() != nil && k.refuses.Swap(nil) != nil {
+			k.logger().Info("the inbox takes reports again", "dir", k.dir)
+		}
+		return nil
+	}
+	before := k.refuses.Swap(&err)
+	if before == nil || errors.Is(*before, inbox.ErrFull) != errors.Is(err, inbox.ErrFull) {
+		k.logger().Error("the inbox takes no reports: they are answered 503 until it does", "dir", k.dir, "error", err)
+	}
+	return err
+}
+
 // stopDelivering lets the attempts under way end, for a while.
 func (k *keeper) stopDelivering() {
-	store, err := k.get()
-	if err != nil {
+	k.mu.Lock()
+	store, before := k.store, k.stopped
+	k.stopped = true
+	k.mu.Unlock()
+	if store == nil || before {
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), stopTime)
@@ -302,25 +369,24 @@ func (k *keeper) stopDelivering() {
 // Destruct closes the inbox: no config uses it any more. What was begun to be
 // stored is stored.
 func (k *keeper) Destruct() error {
-	k.mu.Lock()
-	cancel := k.cancel
-	k.mu.Unlock()
-	if cancel == nil {
+	if k.cancel == nil {
 		return nil // no config was started
 	}
-	cancel()
-	k.stopDelivering()
-	var err error
-	if store, none := k.get(); none == nil {
-		err = store.Close()
-	}
+	k.cancel()
 	k.tasks.Wait()
-	// It may have been opened just now.
-	if store, none := k.get(); none == nil {
-		err = errors.Join(err, store.Close())
+	if k.store == nil {
+		return nil
 	}
-	return err
+	k.stopDelivering()
+	if !caddy.Exiting() {
+		if st, err := k.store.Stats(context.Background()); err == nil && st.Waiting+st.Dead > 0 {
+			k.logger().Warn("reports are left in an inbox that the config does not use any more", "dir", k.dir, "waiting", st.Waiting, "dead", st.Dead)
+		}
+	}
+	return k.store.Close()
 }
+
+func (k *keeper) logger() *slog.Logger { return slog.New(newestHandler{k}) }
 
 // newestHandler logs to where the newest config does: the store lives longer than
 // the config that opened it.

@@ -3,6 +3,7 @@ package gateway
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -19,6 +20,7 @@ type fakeReports struct {
 	route   string
 	got     atomic.Int32
 	accepts bool
+	knows   bool // the keys of all bodies
 }
 
 func (f *fakeReports) Route(inbox.Kind, string) string { return f.route }
@@ -31,10 +33,17 @@ func (f *fakeReports) Deliver(context.Context, string, *inbox.Delivery) inbox.Ou
 	return inbox.Outcome{Accepted: f.accepts, Reason: "not now"}
 }
 
-func (f *fakeReports) Verify(*inbox.Quarantined) (*inbox.Head, error) { return nil, nil }
+func (f *fakeReports) LargestBody() int64 { return 1 << 20 }
+
+func (f *fakeReports) Verify(*inbox.Quarantined) (*inbox.Head, error) {
+	if !f.knows {
+		return nil, nil
+	}
+	return &inbox.Head{Kind: inbox.KindReport, Subjects: []string{"pf_loans"}, ReportID: "released"}, nil
+}
 
 func newConfig(r *fakeReports, key []byte) *startedConfig {
-	return &startedConfig{key: key, reports: r, log: slog.DiscardHandler}
+	return &startedConfig{account: &Account{inboxKey: key}, reports: r, log: slog.DiscardHandler}
 }
 
 func newKeeper(t *testing.T, account, dir string) *keeper {
@@ -189,6 +198,125 @@ func TestKeeperOpensLater(t *testing.T) {
 	keepReport(t, k, "1")
 	eventually(t, "the report", func() bool { return r.got.Load() == 1 })
 	k.stop(good)
+}
+
+// Caddy does not stop the apps of a config that fails after they were started: it
+// only cleans them up.
+func TestCleanupWithoutStop(t *testing.T) {
+	config := fmt.Sprintf(`{"accounts":{"default":{"environment":"sandbox","access_key":"a","secret_key":"s","inbox":{"dir":%q}}}}`, t.TempDir())
+	first, second := &fakeReports{route: "first", accepts: true}, &fakeReports{route: "second", accepts: true}
+	apps := make(map[*fakeReports]*App)
+	for _, r := range []*fakeReports{first, second} {
+		app, _, err := provisionApp(t, config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := app.AddReportRoutes(app.Accounts["default"], "a server", []byte("[]"), r); err != nil {
+			t.Fatal(err)
+		}
+		if err := app.Start(); err != nil {
+			t.Fatal(err)
+		}
+		apps[r] = app
+	}
+	if err := apps[second].Cleanup(); err != nil {
+		t.Fatal(err)
+	}
+	keepReport(t, apps[first].Accounts["default"].keeper, "1")
+	eventually(t, "the report at the route of the config that runs", func() bool { return first.got.Load() == 1 })
+	if n := second.got.Load(); n != 0 {
+		t.Errorf("got %d reports at the route of the config that failed, want none", n)
+	}
+	if err := errors.Join(apps[first].Stop(), apps[first].Cleanup()); err != nil {
+		t.Error(err)
+	}
+}
+
+// A body that was quarantined under older keys is looked at with those of the
+// newest config, also when it comes after that was started.
+func TestKeeperLooksAtTheQuarantineAgain(t *testing.T) {
+	k := newKeeper(t, "quarantine", t.TempDir())
+	defer giveBack(t, k)
+	old, next := newConfig(&fakeReports{route: "first"}, nil), newConfig(&fakeReports{route: "second", knows: true}, nil)
+	for _, c := range []*startedConfig{old, next} {
+		if err := k.start(c); err != nil {
+			t.Fatal(err)
+		}
+	}
+	store, err := k.wait(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	d, err := store.NewDraft()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := d.Write([]byte("{}")); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Quarantine(t.Context(), "signature", time.Now(), nil, [32]byte{}); err != nil {
+		t.Fatal(err)
+	}
+	k.quarantined(old.account)
+	eventually(t, "the report", func() bool {
+		st, err := store.Stats(t.Context())
+		return err == nil && st.Waiting == 1 && st.Quarantined == 0
+	})
+	k.stop(next)
+	k.stop(old)
+}
+
+// What keeps the inbox from taking reports is said once, and that it is over.
+func TestKeeperSaysOnceWhy(t *testing.T) {
+	k := newKeeper(t, "full", t.TempDir())
+	defer giveBack(t, k)
+	var log strings.Builder
+	c := newConfig(&fakeReports{route: "it"}, nil)
+	c.log = slog.NewTextHandler(&log, nil)
+	if err := k.start(c); err != nil {
+		t.Fatal(err)
+	}
+	defer k.stop(c)
+	keepReport(t, k, "1")
+	store, err := k.wait(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	store.Configure(inbox.Settings{MaxSize: 1})
+	for range 3 {
+		if err := k.admit(store); !errors.Is(err, inbox.ErrFull) {
+			t.Errorf("got %v, want that it is full", err)
+		}
+	}
+	store.Configure(inbox.Settings{})
+	for range 3 {
+		if err := k.admit(store); err != nil {
+			t.Errorf("got %v, want none", err)
+		}
+	}
+	for text, want := range map[string]int{"takes no reports": 1, "takes reports again": 1} {
+		if got := strings.Count(log.String(), text); got != want {
+			t.Errorf("got %q %d times, want %d:\n%s", text, got, want, log.String())
+		}
+	}
+}
+
+func TestInboxHasRoomForTheLargestBody(t *testing.T) {
+	for _, tt := range []struct {
+		inbox  Inbox
+		routes int
+		ok     bool
+	}{
+		{Inbox{}, 2, true},
+		{Inbox{MaxSize: 100 << 20}, 2, false},
+		{Inbox{MaxSize: 100 << 20}, 1, true},
+		{Inbox{MaxSize: 100 << 20, MaxShare: 0.7}, 2, true},
+		{Inbox{MaxSize: 64 << 20}, 1, false},
+	} {
+		if err := tt.inbox.checkRoom(64<<20, tt.routes); (err == nil) != tt.ok {
+			t.Errorf("%+v with %d routes: got %v, want it to be right: %v", tt.inbox, tt.routes, err, tt.ok)
+		}
+	}
 }
 
 // What a config is only checked with is not opened.

@@ -54,7 +54,8 @@ var metrics = struct {
 	kept: prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "caddy_klavi_inbox_reports_total",
 		Help: "Reports and events that came for the inbox, by what became of them: stored, repeat, conflict and unreadable are kept anew; " +
-			"duplicate and erased were answered 200; quarantined and not_quarantined had the signature of an unknown key.",
+			"duplicate and erased were answered 200; quarantined and not_quarantined had the signature of an unknown key; " +
+			"released were quarantined and are kept now.",
 	}, []string{"account", "result"}),
 	keys: prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "caddy_klavi_signatures_total",
@@ -141,6 +142,11 @@ func (a *Account) CountReportRefused(reason string) {
 // CountKept counts a report that came for the inbox.
 func (a *Account) CountKept(result string) {
 	metrics.kept.WithLabelValues(a.name, result).Inc()
+}
+
+// countReleased counts reports that were quarantined.
+func countReleased(account string, n int) {
+	metrics.kept.WithLabelValues(account, "released").Add(float64(n))
 }
 
 // CountKey counts a signature that fits the key at that position of Secrets.

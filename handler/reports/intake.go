@@ -22,7 +22,9 @@ type refusal struct {
 	reason  string // for the metric: from a fixed list
 	problem *problem.Problem
 	err     error
-	signed  bool // it is a report all the same
+
+	signed bool        // it is a report all the same
+	report []zap.Field // which one it is
 }
 
 // ServeHTTP takes one webhook. It never calls the next handler.
@@ -46,10 +48,7 @@ func (h *Reports) ServeHTTP(w http.ResponseWriter, r *http.Request, _ caddyhttp.
 	if h.Direct {
 		return h.serve(w, r, signature, received, nil)
 	}
-	store, err := h.account.OpenInbox(r.Context())
-	if err == nil {
-		err = store.Ready() // before the body is read for nothing
-	}
+	store, err := h.account.OpenInbox(r.Context()) // before the body is read for nothing
 	if err != nil {
 		h.refuse(w, r, notStored(err))
 		return nil
@@ -70,7 +69,7 @@ func (h *Reports) serve(w http.ResponseWriter, r *http.Request, signature []byte
 	rep := h.arrived(r, body)
 	if store != nil {
 		if no := h.keep(store, rep, body, received); no != nil {
-			no.signed = true
+			no.signed, no.report = true, rep.fields()
 			h.refuse(w, r, no)
 			return nil
 		}
@@ -209,12 +208,13 @@ func (h *Reports) refuse(w http.ResponseWriter, r *http.Request, no *refusal) {
 	if no.signed {
 		message = "signed report refused"
 	}
-	if no.signed || errors.Is(no.err, errSpool) || h.lane(r) == klaviLane {
+	ours := errors.Is(no.err, errSpool) && !isOfInbox(no.err) // the inbox says by itself what is wrong with it
+	if no.signed || ours || h.lane(r) == klaviLane {
 		level = zap.ErrorLevel
 	}
 	if c := h.logger.Check(level, message); c != nil {
-		c.Write(zap.String("reason", no.reason), zap.Stringer("client_ip", clientAddr(r)),
-			zap.Int64("length", r.ContentLength), zap.Error(no.err))
+		c.Write(append(no.report, zap.String("reason", no.reason), zap.Stringer("client_ip", clientAddr(r)),
+			zap.Int64("length", r.ContentLength), zap.Error(no.err))...)
 	}
 	if r.ProtoMajor == 1 && r.ContentLength != 0 {
 		// Or else the server would ask for the body before it answers.

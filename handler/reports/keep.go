@@ -2,6 +2,8 @@ package reports
 
 import (
 	"context"
+	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"io"
 	"time"
@@ -65,7 +67,7 @@ func (h *Reports) keep(store *inbox.Store, rep *report, b *body, received time.T
 	if err != nil {
 		return notStored(err)
 	}
-	rep.uid, rep.repeat, rep.conflict = receipt.UID, receipt.Repeat, receipt.Conflict
+	rep.uid = receipt.UID
 	h.kept(rep, receipt, reason)
 	return nil
 }
@@ -86,6 +88,11 @@ func (h *Reports) kept(rep *report, receipt inbox.Receipt, reason string) {
 		result = "repeat"
 	}
 	h.account.CountKept(result)
+	if lost := h.withoutRoute(rep); len(lost) > 0 && result != "duplicate" && result != "erased" {
+		h.account.CountReport("", "unroutable")
+		h.logger.Error("signed report has no route: it waits until there is one",
+			append(rep.fields(), zap.String("without_route", loggable(join(lost))))...)
+	}
 	if c := h.logger.Check(level, "report is kept"); c != nil {
 		fields := append(rep.fields(), zap.String("result", result))
 		if reason != "" {
@@ -93,6 +100,17 @@ func (h *Reports) kept(rep *report, receipt inbox.Receipt, reason string) {
 		}
 		c.Write(fields...)
 	}
+}
+
+// withoutRoute returns the type of the report, or the names of its events, for
+// which there is no route.
+func (h *Reports) withoutRoute(rep *report) (lost []string) {
+	for _, subject := range rep.head.Subjects {
+		if h.Route(rep.head.Kind, subject) == "" {
+			lost = append(lost, subject)
+		}
+	}
+	return lost
 }
 
 // quarantine keeps a body whose signature fits no key, although it comes from an
@@ -113,6 +131,7 @@ func (h *Reports) quarantine(store *inbox.Store, rep *report, b *body, received 
 		return
 	}
 	h.account.CountKept("quarantined")
+	h.account.Quarantined()
 	h.logger.Error("a body with the signature of an unknown key, from an address of Klavi's, is kept for a day: "+
 		"it becomes a report once secret_key or accept_secret_keys has its key", rep.fields()...)
 }
@@ -155,7 +174,8 @@ func (h *Reports) Verify(q *inbox.Quarantined) (*inbox.Head, error) {
 		return nil, err
 	}
 	defer r.Close()
-	if _, err := io.Copy(verifier, r); err != nil {
+	envelope, unreadable := klavi.ReadEnvelope(io.TeeReader(r, verifier))
+	if _, err := io.Copy(verifier, r); err != nil { // what is left of one that is no JSON
 		return nil, err
 	}
 	key, ok := verifier.Match(signature)
@@ -163,5 +183,9 @@ func (h *Reports) Verify(q *inbox.Quarantined) (*inbox.Head, error) {
 		return nil, nil //nolint:nilnil // still none
 	}
 	h.account.CountKey(key)
-	return h.released(q)
+	var s sender
+	_ = json.Unmarshal(q.Meta, &s) // what cannot be read is left out
+	head, _, err := readHead(envelope, unreadable, s, func() string { return hex.EncodeToString(q.Digest[:]) }, q.Received)
+	head.Meta = q.Meta
+	return &head, err
 }

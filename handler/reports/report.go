@@ -1,6 +1,7 @@
 package reports
 
 import (
+	"cmp"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -53,9 +54,9 @@ type sender struct {
 
 func newSender(r *http.Request) sender {
 	s := sender{
-		Path:        r.URL.Path,
-		RawPath:     r.URL.RawPath,
-		Host:        r.Host,
+		Path:        short(r.URL.Path),
+		RawPath:     short(r.URL.RawPath),
+		Host:        short(r.Host),
 		RemoteAddr:  remoteAddr(r),
 		HTTPS:       r.TLS != nil,
 		ContentType: single(r.Header, "Content-Type"),
@@ -71,7 +72,7 @@ func newSender(r *http.Request) sender {
 	return s
 }
 
-func (s sender) url() url.URL { return url.URL{Path: s.Path, RawPath: s.RawPath} }
+func (s sender) url() url.URL { return url.URL{Path: cmp.Or(s.Path, "/"), RawPath: s.RawPath} }
 
 // meta is the sender as it is stored.
 func (s sender) meta() []byte {
@@ -180,12 +181,20 @@ func describeEvents(head *inbox.Head, events []klavi.Event) {
 
 // single returns the value of a header that is there once and not too long.
 func single(header http.Header, name string) string {
-	const longest = 256
 	values := header.Values(name)
-	if len(values) != 1 || len(values[0]) > longest {
+	if len(values) != 1 {
 		return ""
 	}
-	return values[0]
+	return short(values[0])
+}
+
+// short returns a text of the sender's if it is not too long.
+func short(text string) string {
+	const longest = 256
+	if len(text) > longest {
+		return ""
+	}
+	return text
 }
 
 // fields says in a log line which report it is, and nothing of what is in it.

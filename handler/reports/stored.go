@@ -2,15 +2,12 @@ package reports
 
 import (
 	"context"
-	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"net/http"
 	"strconv"
 	"time"
 
 	"github.com/caddy-klavi/caddy-klavi/inbox"
-	"github.com/caddy-klavi/caddy-klavi/klavi"
 )
 
 // Route returns the name of the route for a type of report or a name of an event.
@@ -27,6 +24,9 @@ func (h *Reports) Route(kind inbox.Kind, subject string) string {
 	}
 	return route.Name
 }
+
+// LargestBody is max_body.
+func (h *Reports) LargestBody() int64 { return h.MaxBody }
 
 // List returns the routes.
 func (h *Reports) List() []inbox.Route {
@@ -92,19 +92,4 @@ func retryAfter(header http.Header, now time.Time) time.Duration {
 		return max(0, at.Sub(now))
 	}
 	return 0
-}
-
-// released returns the head of a body that was quarantined and fits a key now.
-func (h *Reports) released(q *inbox.Quarantined) (*inbox.Head, error) {
-	var s sender
-	_ = json.Unmarshal(q.Meta, &s) // what cannot be read is left out
-	r, err := q.Body()
-	if err != nil {
-		return nil, err
-	}
-	defer r.Close()
-	envelope, err := klavi.ReadEnvelope(r)
-	head, _, err := readHead(envelope, err, s, func() string { return hex.EncodeToString(q.Digest[:]) }, q.Received)
-	head.Meta = q.Meta
-	return &head, err
 }
