@@ -12,8 +12,9 @@ import (
 	_ "github.com/caddy-klavi/caddy-klavi/caddyfile"
 	// The command caddy klavi.
 	_ "github.com/caddy-klavi/caddy-klavi/command"
-	// The app klavi, which holds the accounts at Klavi, and the log encoder
-	// klavi, which masks tax ids and tokens.
+	// The app klavi, which holds the accounts at Klavi; the log encoder klavi,
+	// which masks tax ids and tokens; and /klavi/ in the admin API, which shows
+	// what the inboxes hold.
 	_ "github.com/caddy-klavi/caddy-klavi/gateway"
 	// The handler klavi_frontend: browsers create links, and use them for what
 	// they were created for.

@@ -15,6 +15,7 @@ import (
 // of its own and must not come with the gateway.
 func TestModules(t *testing.T) {
 	want := []string{
+		"admin.api.klavi",
 		"caddy.logging.encoders.klavi",
 		"http.handlers.klavi_frontend",
 		"http.handlers.klavi_reports",

@@ -29,6 +29,18 @@ const Undeliverable State = "undeliverable"
 
 var states = []State{Waiting, Undeliverable, Delivered, Dead, Dropped, Erased, Damaged}
 
+// Check reports what is wrong with a filter.
+func (f *Filter) Check() error {
+	if f.State == "" || slices.Contains(states, f.State) {
+		return nil
+	}
+	names := make([]string, 0, len(states))
+	for _, state := range states {
+		names = append(names, string(state))
+	}
+	return fmt.Errorf("inbox: %q is no state: there is %s", f.State, strings.Join(names, ", "))
+}
+
 // conditions are parts of a WHERE clause that all must hold.
 type conditions struct {
 	texts []string
@@ -53,8 +65,8 @@ type query struct{ reports, deliveries conditions }
 // query returns the conditions of a filter. It asks the routes that are attached
 // where what waits is to go.
 func (s *Store) query(ctx context.Context, f Filter) (*query, error) {
-	if f.State != "" && !slices.Contains(states, f.State) {
-		return nil, fmt.Errorf("inbox: %q is no state: there are %v", f.State, states)
+	if err := f.Check(); err != nil {
+		return nil, err
 	}
 	q := new(query)
 	r, d := &q.reports, &q.deliveries

@@ -8,12 +8,15 @@ import (
 // Stats is what a store holds.
 type Stats struct {
 	// Reports that wait, are dead, or were set aside.
-	Waiting, Dead, Damaged int64
+	Waiting int64 `json:"waiting"`
+	Dead    int64 `json:"dead"`
+	Damaged int64 `json:"damaged"`
 	// Bytes is what their bodies take up.
-	Bytes int64
+	Bytes int64 `json:"bytes"`
 	// Quarantined are bodies whose signature fits no key, and QuarantinedBytes
 	// what they take up.
-	Quarantined, QuarantinedBytes int64
+	Quarantined      int64 `json:"quarantined"`
+	QuarantinedBytes int64 `json:"quarantined_bytes"`
 }
 
 // Stats counts what is there.
