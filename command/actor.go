@@ -28,13 +28,13 @@ const (
 )
 
 func (a *actor) addWho(flags *pflag.FlagSet) {
-	flags.StringVar(&a.who, "who", "", "who does it, for the record (default: your user name, also under sudo)")
+	addText(flags, &a.who, "who", "who does it, for the record (default: your user name, also under sudo)")
 }
 
 func (a *actor) add(flags *pflag.FlagSet) {
 	a.needsWhy = true
 	a.addWho(flags)
-	flags.StringVar(&a.why, "why", "", "why, for the record: the number of a ticket is best; nothing personal")
+	addText(flags, &a.why, "why", "why, for the record: the number of a ticket is best; nothing personal")
 }
 
 // check fills in who it is, and refuses what the record must not hold.

@@ -119,9 +119,9 @@ themselves. While Caddy is stopped, --config is needed for its erase_on.` + stor
 		Args:    noArguments,
 	}
 	flags := cmd.Flags()
-	flags.StringVar(&consent, "consent", "", "id of a consent")
-	flags.StringVar(&link, "link", "", "id of a link")
-	flags.StringVar(&report, "report", "", "Klavi's id of a report or event, or its uid in the inbox")
+	addText(flags, &consent, "consent", "id of a consent")
+	addText(flags, &link, "link", "id of a link")
+	addText(flags, &report, "report", "Klavi's id of a report or event, or its uid in the inbox")
 	by.add(flags)
 	f.add(cmd)
 	var kind, value string
@@ -169,7 +169,11 @@ func printReceipt(w io.Writer, r *inbox.EraseReceipt, who string) error {
 			return err
 		}
 	}
-	_, err := fmt.Fprintf(w, "\n%s, %s destroyed; what still comes is not kept\n", count(len(r.Reports), "report"), count(destroyed, "body"))
+	done := count(len(r.Reports), "report") + ", " + count(destroyed, "body") + " destroyed"
+	if len(r.Reports) == 0 {
+		done = "nothing destroyed, since no report has this id (is it right?)"
+	}
+	_, err := fmt.Fprintf(w, "\n%s; what still comes is not kept\n", done)
 	for _, path := range r.Copies {
 		fmt.Fprintln(w, "this file may still hold what was erased, until it is removed:", clean(path))
 	}

@@ -77,6 +77,13 @@ func TestEraseReports(t *testing.T) {
 			t.Errorf("got %v and %s, want the receipt", err, out)
 		}
 		refused(t, exitFailed, "erased", "reports", "export", "--dir", dir, "--uid", uids["dead"], "--output", "-", "--why", "OPS-1")
+		if out := rowsOf(must(t, "reports", "list", "--dir", dir, "--report", "waits"), nil); !strings.HasSuffix(out, " erased pf_checking_account ledger 1 503") {
+			t.Errorf("got %s, want how its last attempt ended", out)
+		}
+		out = must(t, append(args, "--consent", "mistyped", "--why", "LGPD-1")...)
+		if !strings.Contains(out, "\nnothing destroyed, since no report has this id (is it right?); what still comes is not kept\n") {
+			t.Errorf("got %s, want a doubt", out)
+		}
 	})
 }
 
@@ -106,8 +113,8 @@ func TestRoutes(t *testing.T) {
 		if !running {
 			want = "ROUTE STATE WAITING OLDEST DEAD BUSY LAST\n" +
 				"cards paused 0s (ann) 0 1 0\n" +
-				"(none) 2 0s 0 0\n" +
-				"without a route: pf_checking_account, pf_unheard_of\n"
+				"(unknown) 2 0s 0 0\n" +
+				"Caddy is stopped, so the routes are not known for: pf_checking_account, pf_unheard_of\n"
 		}
 		got := rowsOf(out, nil)
 		if got = got[:max(strings.LastIndex(got, "\n")+1, 0)]; got != want {

@@ -53,8 +53,8 @@ that is there is never overwritten.
 		Args: noArguments,
 	}
 	flags := cmd.Flags()
-	flags.StringVarP(&f.file, "output", "o", "", "file to write the one report to; - is stdout")
-	flags.StringVar(&f.folder, "output-dir", "", "directory to write all the reports to")
+	flags.VarP((*text)(&f.file), "output", "o", "file to write the one report to; - is stdout")
+	addText(flags, &f.folder, "output-dir", "directory to write all the reports to")
 	flags.BoolVar(&f.terminal, "to-terminal", false, "write to stdout even if it is a terminal")
 	f.filter.add(flags)
 	f.actor.add(flags)

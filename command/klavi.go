@@ -18,10 +18,17 @@ func init() {
 			cmd.Args = noArguments
 			cmd.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
 			cmd.AddCommand(conformanceCommand(), reportsCommand(), routesCommand())
+			// Those below it have it, too. Caddy's own points to its own pages.
+			cmd.SetHelpTemplate(cmd.HelpTemplate() + helpFooter)
 			speakForItself(cmd)
 		},
 	})
 }
+
+const helpFooter = `
+With examples of what is printed: docs/commands.md and docs/conformance.md at
+https://github.com/caddy-klavi/caddy-klavi
+`
 
 // speakForItself has a command and those below it print their own errors.
 func speakForItself(cmd *cobra.Command) {
@@ -38,6 +45,26 @@ const (
 	exitFailed = 1 // what was asked for was done, and the answer is no
 	exitUsage  = 2 // it could not be done
 )
+
+// text is the value of a flag that is not empty. A variable that a script has not
+// set must not choose all reports, or another inbox.
+type text string
+
+func (t *text) Set(value string) error {
+	if value == "" {
+		return errors.New("it is empty")
+	}
+	*t = text(value)
+	return nil
+}
+
+func (t *text) String() string { return string(*t) }
+
+func (t *text) Type() string { return "string" }
+
+func addText(flags *pflag.FlagSet, to *string, name, usage string) {
+	flags.Var((*text)(to), name, usage)
+}
 
 // exit ends the process with that code. The message was printed already.
 func exit(cmd *cobra.Command, code int) error {
@@ -76,6 +103,9 @@ func flagError(cmd *cobra.Command, err error) error {
 	}
 	if invalid, ok := errors.AsType[*pflag.InvalidValueError](err); ok {
 		text = "--" + invalid.GetFlag().Name + " does not take this value"
+		if invalid.GetValue() == "" {
+			text = "--" + invalid.GetFlag().Name + " is empty"
+		}
 	}
 	if unknown, ok := errors.AsType[*pflag.NotExistError](err); ok {
 		text = "there is no flag --" + unknown.GetSpecifiedName()

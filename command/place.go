@@ -11,6 +11,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
+	"go.uber.org/zap"
 
 	"github.com/caddy-klavi/caddy-klavi/gateway"
 )
@@ -20,8 +21,8 @@ type place struct {
 	dir       string
 	byDefault bool // the config does not say so
 	eraseOn   []string
-	// knowsEraseOn: the config was read.
-	knowsEraseOn bool
+	// knowsConfig: the config was read, for erase_on and the key.
+	knowsConfig bool
 	// key returns the encryption key, nil if there is none. It is read only when
 	// it is needed.
 	key func() ([]byte, error)
@@ -41,7 +42,7 @@ func (f *storeFlags) find() (*place, error) {
 				return nil, fmt.Errorf("the inbox in the config: %w", err)
 			}
 		}
-		w.eraseOn, w.knowsEraseOn = c.EraseOn, true
+		w.eraseOn, w.knowsConfig = c.EraseOn, true
 		w.key = func() ([]byte, error) { return configKey(c) }
 	} else if f.account != "" || f.adapter != "" {
 		return nil, errors.New("--account and --adapter are about a config: give --config, or --dir without them")
@@ -61,9 +62,21 @@ func (f *storeFlags) accountName() string {
 	return f.account
 }
 
+// loadConfig reads a config as Caddy does, but for what Caddy logs of it: that is
+// not what was asked for.
+func loadConfig(path, adapter string) ([]byte, error) {
+	_, before, buffer := caddy.BufferedLog()
+	defer func() {
+		buffer.FlushTo(zap.NewNop())
+		caddy.UnbufferDefaultLogger(before)
+	}()
+	text, _, _, err := caddycmd.LoadConfig(path, adapter)
+	return text, err
+}
+
 // readConfig returns what Caddy's config says of the account's inbox.
 func (f *storeFlags) readConfig() (*gateway.Inbox, error) {
-	text, _, _, err := caddycmd.LoadConfig(f.config, f.adapter)
+	text, err := loadConfig(f.config, f.adapter)
 	if err != nil {
 		return nil, fmt.Errorf("the config: %w", err)
 	}

@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"github.com/caddyserver/caddy/v2"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
 
 	_ "github.com/caddy-klavi/caddy-klavi/caddyfile"
 	"github.com/caddy-klavi/caddy-klavi/inbox"
@@ -99,7 +101,8 @@ func TestInboxNotFound(t *testing.T) {
 		{[]string{"--config", config(t, ""), "--account", "bank"}, "do this as the user that Caddy runs as"},
 		{[]string{"--config", config(t, quote("dir", missing)), "--account", "bank"}, "give --dir the directory of one"},
 		{[]string{"--config", config(t, quote("dir", "{env.KLAVI_NOWHERE}")), "--account", "bank"}, "{env.KLAVI_NOWHERE}"},
-		{[]string{"--dir", sealed}, "so the key is needed"},
+		{[]string{"--dir", sealed}, "is encrypted, and Caddy is stopped, so its key is needed: give --config, if"},
+		{[]string{"--config", config(t, quote("dir", sealed)), "--account", "bank"}, "there is no encryption_key in the config: give --encryption-key-file"},
 		{[]string{"--config", inSealed("{env.KLAVI_UNSET}"), "--account", "bank"}, "not in the environment of this command"},
 		{[]string{"--config", inSealed("{env.KLAVI_SHORT_KEY}"), "--account", "bank"}, "is not 32 bytes"},
 		{[]string{"--config", inSealed("{env.KLAVI_WRONG_KEY}"), "--account", "bank"}, "wrong encryption key"},
@@ -115,6 +118,26 @@ func TestInboxNotFound(t *testing.T) {
 		if _, err := os.Stat(name); !os.IsNotExist(err) {
 			t.Errorf("got %v, want that nothing is made at %s", err, filepath.Base(name))
 		}
+	}
+}
+
+// What Caddy logs when it reads a config is not what was asked for.
+func TestReadingConfigLogsNothing(t *testing.T) {
+	ours, before, buffer := caddy.BufferedLog()
+	defer caddy.UnbufferDefaultLogger(before)
+	for _, path := range []string{
+		writeFile(t, "Caddyfile", "{\n\tklavi {\n\t\tenvironment sandbox\n\t\taccess_key a\n\t\tsecret_key b\n\t}\n}\n"),
+		filepath.Join(t.TempDir(), "missing"),
+	} {
+		_, _ = loadConfig(path, "")
+		if caddy.Log() != ours {
+			t.Fatal("got another logger after a config was read, want the one before")
+		}
+	}
+	core, logs := observer.New(zap.DebugLevel)
+	buffer.FlushTo(zap.New(core))
+	if logs.Len() != 0 {
+		t.Errorf("got %v, want nothing", logs.All())
 	}
 }
 

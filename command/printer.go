@@ -11,7 +11,7 @@ import (
 )
 
 // maxCell is how much of a text a table shows, so that its rows stay readable.
-const maxCell = 36
+const maxCell = 40
 
 // printer prints a table page by page. A tabwriter would align each page for
 // itself.
@@ -23,6 +23,11 @@ type printer struct {
 
 func newPrinter(w io.Writer, header ...string) *printer {
 	return &printer{w: w, rows: [][]string{header}, widths: make([]int, len(header))}
+}
+
+// newFields returns a printer of names and their values, without a header.
+func newFields(w io.Writer) *printer {
+	return &printer{w: w, widths: make([]int, 2)}
 }
 
 func (p *printer) row(cells ...string) {
@@ -83,6 +88,14 @@ func since(t, now time.Time) string {
 		return ""
 	}
 	return short(now.Sub(t))
+}
+
+// until says in what time something will be, empty if it is over.
+func until(t, now time.Time) string {
+	if !t.After(now) {
+		return ""
+	}
+	return "in " + short(t.Sub(now))
 }
 
 // short is a time in its largest unit.

@@ -15,8 +15,7 @@ import (
 
 // printRecord prints all that is known of a report.
 func printRecord(w io.Writer, r *inbox.Record, now time.Time) error {
-	out := newPrinter(w)
-	out.widths = make([]int, 2)
+	out := newFields(w)
 	field := func(name string, values ...string) {
 		for _, value := range values {
 			if value != "" {
@@ -59,7 +58,7 @@ func ended(r *inbox.Record, now time.Time) string {
 	if r.Ended.IsZero() {
 		return ""
 	}
-	return " since " + stamp(r.Ended) + ", " + since(r.Ended, now)
+	return ", " + stamp(r.Ended) + ", " + since(r.Ended, now) + " ago"
 }
 
 func printDeliveries(w io.Writer, r *inbox.Record, now time.Time) error {
@@ -67,14 +66,14 @@ func printDeliveries(w io.Writer, r *inbox.Record, now time.Time) error {
 		return nil
 	}
 	fmt.Fprintln(w)
-	out := newPrinter(w, "TYPE", "STATE", "ROUTE", "TRIES", "WAITING", "LAST")
+	out := newPrinter(w, "TYPE", "STATE", "ROUTE", "TRIES", "WAITING", "NEXT", "LAST")
 	for i := range r.Deliveries {
 		d := &r.Deliveries[i]
 		waiting := ""
 		if d.State == inbox.Waiting {
 			waiting = since(d.Since, now)
 		}
-		out.row(d.Type, stateOf(r, d), d.Route, fmt.Sprint(d.Attempts), waiting, last(d, now))
+		out.row(d.Type, stateOf(r, d), d.Route, fmt.Sprint(d.Attempts), waiting, next(d, now), last(r, d))
 	}
 	return out.flush()
 }
@@ -112,11 +111,11 @@ type event struct {
 func history(r *inbox.Record) []event {
 	var events []event
 	for _, a := range r.Attempts {
-		what := "failed"
+		what, preposition := "failed", "at"
 		if a.Accepted {
-			what = "accepted"
+			what, preposition = "accepted", "by"
 		}
-		text := fmt.Sprintf("by %s, from %s, after %v", a.Route, a.Node, a.Took.Round(time.Millisecond))
+		text := fmt.Sprintf("%s %s, from %s, after %s", preposition, a.Route, a.Node, took(a.Took))
 		if how := outcome(a.Status, a.Reason); how != "" {
 			text += ": " + how
 		}
@@ -131,6 +130,14 @@ func history(r *inbox.Record) []event {
 	}
 	slices.SortStableFunc(events, func(a, b event) int { return a.at.Compare(b.at) })
 	return events
+}
+
+// took is how long an attempt took, of which the record has milliseconds.
+func took(d time.Duration) string {
+	if d < time.Millisecond {
+		return "<1ms"
+	}
+	return d.Round(time.Millisecond).String()
 }
 
 // printEvents prints a line for each. Before the first comes what separates them

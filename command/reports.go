@@ -42,17 +42,17 @@ is stopped, it is the one that it was last tried at. Ages are times since the
 report came, such as 90s, 10m, 36h or 7d.`
 
 func (f *filterFlags) add(flags *pflag.FlagSet) {
-	flags.StringVar((*string)(&f.State), "state", "", "waiting, undeliverable (waiting, without a route), delivered, dead, dropped, erased or damaged")
-	flags.StringVar(&f.Type, "type", "", "report type or event name, such as pf_credit_card or pf_*")
-	flags.StringVar(&f.Route, "route", "", "name of the route")
+	addText(flags, (*string)(&f.State), "state", "waiting, undeliverable (waiting, without a route), delivered, dead, dropped, erased or damaged")
+	addText(flags, &f.Type, "type", "report type or event name, such as pf_credit_card or pf_*")
+	addText(flags, &f.Route, "route", "name of the route")
 	flags.Var((*age)(&f.OlderThan), "older-than", "came longer ago than this")
 	flags.Var((*age)(&f.NewerThan), "newer-than", "came no longer ago than this")
-	flags.StringVar(&f.UID, "uid", "", "the inbox's own id of a report, as list shows it")
-	flags.StringVar(&f.ReportID, "report", "", "Klavi's id of a report or event; copies of it have the same")
-	flags.StringVar(&f.RequestID, "request", "", "Klavi's id of the request that a report answers")
-	flags.StringVar(&f.LinkID, "link", "", "id of a link")
-	flags.StringVar(&f.ConsentID, "consent", "", "id of a consent")
-	flags.StringVar(&f.EventID, "event", "", "id of an event")
+	addText(flags, &f.UID, "uid", "the inbox's own id of a report, as list shows it")
+	addText(flags, &f.ReportID, "report", "Klavi's id of a report or event; copies of it have the same")
+	addText(flags, &f.RequestID, "request", "Klavi's id of the request that a report answers")
+	addText(flags, &f.LinkID, "link", "id of a link")
+	addText(flags, &f.ConsentID, "consent", "id of a consent")
+	addText(flags, &f.EventID, "event", "id of an event")
 }
 
 // age is the value of a flag.
@@ -100,9 +100,10 @@ func listCommand() *cobra.Command {
 		Long: `Lists the reports in the inbox, the oldest first, with one line for each
 delivery: an array of events has one for each name of its events.
 
-TRIES is how many attempts were made, LAST how the last one ended; what waits
-shows when it is tried again. --json prints all that is known of each report but
-for its attempts, which show and audit have.` + filterHelp + storeHelp,
+TRIES is how many attempts were made, NEXT when what waits is tried again, at
+the earliest, and LAST how the last attempt ended: with a status, or without an
+answer. --json prints all that is known of each report but for its attempts and
+what people did, which show and audit have.` + filterHelp + storeHelp,
 		Example: `  caddy klavi reports list --state dead
   caddy klavi reports list --state waiting --older-than 1h
   caddy klavi reports list --consent 5cd0b9a5-1d3c-4d24-9a3e-3a2b1c0d9e8f --json`,
@@ -111,7 +112,7 @@ for its attempts, which show and audit have.` + filterHelp + storeHelp,
 	filter.add(cmd.Flags())
 	f.add(cmd)
 	cmd.RunE = f.run(noCheck, func(ctx context.Context, cmd *cobra.Command, s store) error {
-		out := newPrinter(cmd.OutOrStdout(), "UID", "AGE", "STATE", "TYPE", "ROUTE", "TRIES", "LAST")
+		out := newPrinter(cmd.OutOrStdout(), "UID", "AGE", "STATE", "TYPE", "ROUTE", "TRIES", "NEXT", "LAST")
 		n := 0
 		err := pages(ctx, s.List, filter.Filter, func(records []inbox.Record) error {
 			n += len(records)
@@ -135,11 +136,11 @@ for its attempts, which show and audit have.` + filterHelp + storeHelp,
 // addRows adds a report to a table, with a row for each of its deliveries.
 func addRows(out *printer, r *inbox.Record, now time.Time) {
 	if len(r.Deliveries) == 0 {
-		out.row(r.UID, since(r.Received, now), string(r.State), string(r.Kind), "", "", "")
+		out.row(r.UID, since(r.Received, now), string(r.State), string(r.Kind), "", "", "", "")
 	}
 	for i := range r.Deliveries {
 		d := &r.Deliveries[i]
-		out.row(r.UID, since(r.Received, now), stateOf(r, d), d.Type, d.Route, fmt.Sprint(d.Attempts), last(d, now))
+		out.row(r.UID, since(r.Received, now), stateOf(r, d), d.Type, d.Route, fmt.Sprint(d.Attempts), next(d, now), last(r, d))
 	}
 }
 
@@ -156,12 +157,19 @@ func stateOf(r *inbox.Record, d *inbox.DeliveryRecord) string {
 }
 
 // last says how the last attempt of a delivery ended, shortly.
-func last(d *inbox.DeliveryRecord, now time.Time) string {
-	text := brief(d.Status, d.Reason)
-	if d.State == inbox.Waiting && d.Attempts > 0 && d.Due.After(now) {
-		text += ", again in " + short(d.Due.Sub(now))
+func last(r *inbox.Record, d *inbox.DeliveryRecord) string {
+	if r.State == inbox.Erased {
+		return brief(d.Status, "") // its reason is that it was erased
 	}
-	return text
+	return brief(d.Status, d.Reason)
+}
+
+// next says when a delivery is tried again, at the earliest.
+func next(d *inbox.DeliveryRecord, now time.Time) string {
+	if d.State != inbox.Waiting || d.Undeliverable {
+		return ""
+	}
+	return until(d.Due, now)
 }
 
 // outcome says how an attempt ended.
@@ -195,8 +203,8 @@ with --report, all of them are shown.` + storeHelp,
 		Args:    noArguments,
 	}
 	flags := cmd.Flags()
-	flags.StringVar(&filter.UID, "uid", "", "the inbox's own id of a report, as list shows it")
-	flags.StringVar(&filter.ReportID, "report", "", "Klavi's id of a report or event")
+	addText(flags, &filter.UID, "uid", "the inbox's own id of a report, as list shows it")
+	addText(flags, &filter.ReportID, "report", "Klavi's id of a report or event")
 	f.add(cmd)
 	check := func() error {
 		if (filter.UID == "") == (filter.ReportID == "") {

@@ -15,7 +15,7 @@ import (
 
 var (
 	ages   = regexp.MustCompile(`\b\d+s\b`)
-	delays = regexp.MustCompile(`again in \d+m`)
+	delays = regexp.MustCompile(`\bin \d+m\b`)
 )
 
 // rowsOf returns the lines of a table without what differs from run to run.
@@ -27,7 +27,7 @@ func rowsOf(out string, uids map[string]string) string {
 	for line := range strings.Lines(out) {
 		lines = append(lines, strings.Join(strings.Fields(line), " "))
 	}
-	return delays.ReplaceAllString(ages.ReplaceAllString(strings.Join(lines, "\n"), "0s"), "again in 60m")
+	return delays.ReplaceAllString(ages.ReplaceAllString(strings.Join(lines, "\n"), "0s"), "in 60m")
 }
 
 // recordsOf reads what --json prints.
@@ -59,10 +59,10 @@ func TestListReports(t *testing.T) {
 			lost = "lost 0s waiting pf_unheard_of 0"
 		}
 		want := strings.Join([]string{
-			"UID AGE STATE TYPE ROUTE TRIES LAST",
+			"UID AGE STATE TYPE ROUTE TRIES NEXT LAST",
 			"done 0s delivered pf_checking_account ledger 1 200",
 			"dead 0s dead pf_credit_card cards 1 410: the upstream will never take it",
-			"waits 0s waiting pf_checking_account ledger 1 503, again in 60m",
+			"waits 0s waiting pf_checking_account ledger 1 in 60m 503",
 			lost,
 		}, "\n")
 		if got := rowsOf(stdout, uids); code != exitOK || got != want {
@@ -136,7 +136,38 @@ func TestWrongReportFlags(t *testing.T) {
 	} {
 		refused(t, exitUsage, test.want, strings.Fields(test.args)...)
 	}
+	// A variable that a script has not set chooses nothing, rather than all.
+	for _, test := range []struct{ args, flags string }{
+		{"reports list", "state type route uid report request link consent event dir config adapter account encryption-key-file"},
+		{"reports retry", "uid consent"},
+		{"reports drop --why a", "uid consent"},
+		{"reports drop --uid a", "why"},
+		{"reports export --output a --why a", "uid consent"},
+		{"reports show", "uid report"},
+		{"reports audit", "consent"},
+		{"reports erase --why a", "consent link report"},
+		{"routes pause", "route who"},
+		{"routes resume", "route"},
+	} {
+		for flag := range strings.FieldsSeq(test.flags) {
+			refused(t, exitUsage, "--"+flag+" is empty; see caddy klavi", append(strings.Fields(test.args), "--"+flag, "")...)
+		}
+	}
 	refused(t, exitUsage, "--why must be one line", "reports", "drop", "--uid", "a", "--why", "two\nlines")
+}
+
+func TestHelp(t *testing.T) {
+	for _, command := range []string{"", "reports", "reports list", "routes pause", "conformance"} {
+		out := must(t, append(strings.Fields(command), "--help")...)
+		if !strings.Contains(out, "Usage:\n  caddy klavi") || !strings.HasSuffix(out, helpFooter) {
+			t.Errorf("%s: got\n%s\nwant where to read more in its last lines", command, out)
+		}
+		for line := range strings.Lines(out) {
+			if n := utf8.RuneCountInString(line); n > 150 {
+				t.Errorf("%s: got a line of %d characters, want it readable: %s", command, n, line)
+			}
+		}
+	}
 }
 
 func TestShowReport(t *testing.T) {
@@ -145,7 +176,7 @@ func TestShowReport(t *testing.T) {
 		for _, want := range []string{
 			"uid waits", "state waiting", "type pf_checking_account", "report waits", "request request-waits", "link link-1",
 			"consent consent-waits", "event event-waits", "size 17 bytes (17 B)", "sha256 ", " ago\n",
-			"TYPE STATE ROUTE TRIES WAITING LAST", "pf_checking_account waiting ledger 1 ", "failed by ledger, from node-1, after ", ": status 503",
+			"TYPE STATE ROUTE TRIES WAITING NEXT LAST", "pf_checking_account waiting ledger 1 0s in 60m 503\n", "failed at ledger, from node-1, after ", ": status 503",
 		} {
 			if !strings.Contains(rowsOf(out, uids), want) {
 				t.Errorf("got\n%s\nwant %q in it", out, want)
@@ -153,6 +184,13 @@ func TestShowReport(t *testing.T) {
 		}
 		if strings.Contains(out, "about") {
 			t.Errorf("got %s, want nothing of the body", out)
+		}
+		if !strings.HasPrefix(out, "uid  ") || strings.Contains(out, "\n\n\n") {
+			t.Errorf("got %q, want the uid in the first line", out)
+		}
+		out = must(t, "reports", "show", "--dir", dir, "--uid", uids["done"])
+		if ended := regexp.MustCompile(`\nstate     delivered, 20\S+Z, \d+s ago\n`); !ended.MatchString(out) {
+			t.Errorf("got %s, want when it was delivered", out)
 		}
 		records := recordsOf(t, must(t, "reports", "show", "--json", "--dir", dir, "--report", "dead"))
 		if len(records) != 1 || records[0].UID != uids["dead"] || len(records[0].Attempts) != 1 || records[0].Attempts[0].Status != 410 {
@@ -171,7 +209,7 @@ func TestAuditReports(t *testing.T) {
 			uids["done"] + " pf_checking_account: delivered\n  report done\n  request request-done\n  link link-1\n  consent consent-done\n  event event-done\n",
 			"  received  17 bytes, sha256 ",
 			"  accepted  by ledger, from node-1, after ",
-			"  failed    by cards, from node-1, after ",
+			"  failed    at cards, from node-1, after ",
 			": status 410: the upstream will never take it\n",
 			"  retry     by ann\n",
 			uids["lost"] + " pf_unheard_of: dropped\n",

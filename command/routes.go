@@ -39,7 +39,8 @@ func listRoutesCommand() *cobra.Command {
 		Use:   "list",
 		Short: "List the routes, and what waits for them",
 		Long: `Lists the routes in the order of the config, then those that are not in it any
-more but have dead reports or are paused, then what has no route.
+more but have dead reports or are paused, then what has no route. While Caddy is
+stopped, it is not known which routes what waits is for.
 
 STATE is ok, paused (by whom, for how long), failing (for how long: it is probed
 until it answers), or unknown: it is not in the config that runs, or Caddy is
@@ -62,11 +63,15 @@ them has, BUSY how many are under way. LAST is how its last attempt ended.` + st
 		if err != nil {
 			return err
 		}
+		none, noneText := "(none)", "without a route:"
+		if _, stopped := s.(*inbox.Store); stopped {
+			none, noneText = "(unknown)", "Caddy is stopped, so the routes are not known for:"
+		}
 		now := time.Now()
 		out := newPrinter(w, "ROUTE", "STATE", "WAITING", "OLDEST", "DEAD", "BUSY", "LAST")
 		for i := range routes {
 			r := &routes[i]
-			out.row(cmp.Or(r.Name, "(none)"), routeState(r, now), fmt.Sprint(r.Waiting), since(r.Oldest, now),
+			out.row(cmp.Or(r.Name, none), routeState(r, now), fmt.Sprint(r.Waiting), since(r.Oldest, now),
 				fmt.Sprint(r.Dead), fmt.Sprint(r.UnderWay), brief(r.LastStatus, r.LastReason))
 		}
 		if err := out.flush(); err != nil {
@@ -74,7 +79,7 @@ them has, BUSY how many are under way. LAST is how its last attempt ended.` + st
 		}
 		for i := range routes {
 			if r := &routes[i]; r.Name == "" && len(r.Types) > 0 {
-				fmt.Fprintln(w, "without a route:", clean(strings.Join(r.Types, ", ")))
+				fmt.Fprintln(w, noneText, clean(strings.Join(r.Types, ", ")))
 			}
 		}
 		_, err = fmt.Fprintf(w, "%s, %d waiting, %d dead, %d damaged; %d quarantined\n",
@@ -111,7 +116,7 @@ func pauseCommand(name, short, long string, do func(store, context.Context, stri
 		Args:    noArguments,
 	}
 	flags := cmd.Flags()
-	flags.StringVar(&route, "route", "", "name of the route, as list shows it")
+	addText(flags, &route, "route", "name of the route, as list shows it")
 	by.addWho(flags)
 	f.add(cmd)
 	check := func() error {

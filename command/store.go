@@ -51,11 +51,11 @@ type storeFlags struct {
 
 func (f *storeFlags) add(cmd *cobra.Command) {
 	flags := cmd.Flags()
-	flags.StringVar(&f.dir, "dir", "", "directory of the inbox, in place of that in the config")
-	flags.StringVarP(&f.config, "config", "c", "", "Caddy's config (default: ./Caddyfile, unless there is a --dir)")
-	flags.StringVarP(&f.adapter, "adapter", "a", "", "config adapter, for a config that is neither JSON nor a Caddyfile")
-	flags.StringVar(&f.account, "account", "", `account of the config (default "default")`)
-	flags.StringVar(&f.keyFile, "encryption-key-file", "", "file with the encryption key, in place of that in the config; used while Caddy is stopped")
+	addText(flags, &f.dir, "dir", "directory of the inbox, in place of that in the config")
+	flags.VarP((*text)(&f.config), "config", "c", "Caddy's config (default: ./Caddyfile, unless there is a --dir)")
+	flags.VarP((*text)(&f.adapter), "adapter", "a", "config adapter, for a config that is neither JSON nor a Caddyfile")
+	addText(flags, &f.account, "account", `account of the config (default "default")`)
+	addText(flags, &f.keyFile, "encryption-key-file", "file with the encryption key, in place of that in the config; used while Caddy is stopped")
 	flags.BoolVar(&f.json, "json", false, "print one JSON object per line")
 }
 
@@ -117,7 +117,7 @@ func (f *storeFlags) open(ctx context.Context, cmd *cobra.Command) (store, error
 	switch {
 	case err == nil:
 		return client, nil
-	case errors.Is(err, inbox.ErrNotServed) && f.erases && !where.knowsEraseOn:
+	case errors.Is(err, inbox.ErrNotServed) && f.erases && !where.knowsConfig:
 		return nil, errors.New("Caddy is stopped: give --config, too, since erase_on in it says " + //nolint:staticcheck // a name
 			"which events must reach their service before they are erased")
 	case errors.Is(err, inbox.ErrNotServed):
@@ -144,9 +144,17 @@ func (w *place) open(ctx context.Context, cmd *cobra.Command) (store, error) {
 		return nil, fmt.Errorf("%w, and there is no control.sock that it answers at: it may be another caddy klavi, "+
 			"or a Caddy that has just begun or could not make it (its log says so)", err)
 	case errors.Is(err, inbox.ErrKey) && key == nil:
-		return nil, fmt.Errorf("%w: Caddy is stopped, so the key is needed: from the config (--config), or with --encryption-key-file", inbox.ErrKey)
+		return nil, fmt.Errorf("%s is encrypted, and Caddy is stopped, so its key is needed: %s", w.dir, w.whereKey())
 	}
 	return nil, w.explain(err)
+}
+
+// whereKey says where the key of an inbox can come from that is not known yet.
+func (w *place) whereKey() string {
+	if w.knowsConfig {
+		return "there is no encryption_key in the config: give --encryption-key-file"
+	}
+	return "give --config, if encryption_key is in it, or --encryption-key-file"
 }
 
 // explain adds what would be right.
