@@ -25,7 +25,8 @@ type place struct {
 	knowsConfig bool
 	// key returns the encryption key, nil if there is none. It is read only when
 	// it is needed.
-	key func() ([]byte, error)
+	key     func() ([]byte, error)
+	keyFrom string // where it is read, empty for nowhere
 }
 
 // find reads the flags, and the config if it is needed. Nothing is opened yet.
@@ -44,11 +45,13 @@ func (f *storeFlags) find() (*place, error) {
 		}
 		w.eraseOn, w.knowsConfig = c.EraseOn, true
 		w.key = func() ([]byte, error) { return configKey(c) }
+		w.keyFrom = "encryption_key of the config"
 	} else if f.account != "" || f.adapter != "" {
 		return nil, errors.New("--account and --adapter are about a config: give --config, or --dir without them")
 	}
 	if f.keyFile != "" {
 		w.key = func() ([]byte, error) { return readKey(f.keyFile) }
+		w.keyFrom = "--encryption-key-file"
 	}
 	var err error
 	w.dir, err = filepath.Abs(w.dir)

@@ -145,6 +145,8 @@ func (w *place) open(ctx context.Context, cmd *cobra.Command) (store, error) {
 			"or a Caddy that has just begun or could not make it (its log says so)", err)
 	case errors.Is(err, inbox.ErrKey) && key == nil:
 		return nil, fmt.Errorf("%s is encrypted, and Caddy is stopped, so its key is needed: %s", w.dir, w.whereKey())
+	case errors.Is(err, inbox.ErrKey):
+		return nil, fmt.Errorf("%w (it was read from %s)", err, w.keyFrom)
 	}
 	return nil, w.explain(err)
 }
