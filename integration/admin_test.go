@@ -1,9 +1,6 @@
 package integration
 
 import (
-	"crypto/hmac"
-	"crypto/sha256"
-	"encoding/hex"
 	"net/http"
 	"strings"
 	"testing"
@@ -15,9 +12,7 @@ func TestAdminAPI(t *testing.T) {
 	g := start(t, site)
 	body := `{"productName":"pf_credit_card","productReportId":"report-1","links":[{"linkId":"link-1","consents":[{"consentId":"consent-1"}]}],` +
 		`"data":{"personalTaxId":"` + testCPF + `","name":"Maria da Silva"}}`
-	mac := hmac.New(sha256.New, []byte(testSecret))
-	mac.Write([]byte(body))
-	if a := g.do("POST", g.url("hooks", "/klavi/reports"), body, "X-Klavi-Signature", hex.EncodeToString(mac.Sum(nil))); a.status != 200 {
+	if a := g.report(body); a.status != 200 {
 		t.Fatalf("got %d %s, want the report taken", a.status, a.body)
 	}
 	ask := func(path string, status int, want string) string {
