@@ -175,9 +175,9 @@ func next(d *inbox.DeliveryRecord, now time.Time) string {
 // outcome says how an attempt ended.
 func outcome(status int, reason string) string {
 	switch text := fmt.Sprint("status ", status); {
-	case status == 0 || reason == text:
+	case status == 0:
 		return reason
-	case reason == "":
+	case reason == "" || strings.HasSuffix(reason, text): // the reason says no more than that
 		return text
 	default:
 		return text + ": " + reason

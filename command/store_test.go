@@ -85,7 +85,7 @@ func (r *routes) Deliver(_ context.Context, route string, d *inbox.Delivery) inb
 	case r.up.Load() || d.Head.ReportID == "done":
 		return inbox.Outcome{Accepted: true, Status: 200}
 	}
-	return inbox.Outcome{Status: 503, Reason: "status 503", RetryAfter: time.Hour}
+	return inbox.Outcome{Status: 503, Reason: "the route answered with status 503", RetryAfter: time.Hour}
 }
 
 // furnish gives an inbox one report of each sort, and returns their uids.
