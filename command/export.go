@@ -133,14 +133,14 @@ func (f *exportFlags) exportAll(ctx context.Context, cmd *cobra.Command, s store
 	if err != nil {
 		return err
 	}
+	if done == 0 && failed == 0 {
+		return errNothing
+	}
 	if !f.json {
 		cmd.PrintErrln(count(done, "report"), "exported")
 	}
 	if failed > 0 {
 		return fmt.Errorf("%s could not be exported, the last because: %w", count(failed, "report"), last)
-	}
-	if done == 0 {
-		return errNothing
 	}
 	return nil
 }
