@@ -14,6 +14,9 @@ func init() {
 		Name:  "klavi",
 		Usage: "<command>",
 		Short: "Tools for the gateway to Klavi",
+		Long: `Works with the gateway to Klavi from a shell: with the reports that wait in its
+inbox for the services that they are for, with the routes to these services, and
+against your own klavi_frontend, as an attacker would.`,
 		CobraFunc: func(cmd *cobra.Command) {
 			cmd.Args = noArguments
 			cmd.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }

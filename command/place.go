@@ -20,6 +20,7 @@ import (
 type place struct {
 	dir       string
 	byDefault bool // the config does not say so
+	relative  bool // the config has it relative to where Caddy was started
 	eraseOn   []string
 	// knowsConfig: the config was read, for erase_on and the key.
 	knowsConfig bool
@@ -39,6 +40,7 @@ func (f *storeFlags) find() (*place, error) {
 		}
 		if w.dir == "" {
 			w.byDefault = c.Dir == ""
+			w.relative = c.Dir != "" && !filepath.IsAbs(c.Dir) && c.Dir[0] != '{'
 			if w.dir, err = gateway.InboxDir(f.accountName(), c.Dir); err != nil {
 				return nil, fmt.Errorf("the inbox in the config: %w", err)
 			}

@@ -100,6 +100,7 @@ func TestInboxNotFound(t *testing.T) {
 		{[]string{"--config", config(t, "")}, `no account "default": give --account; there is bank, other`},
 		{[]string{"--config", config(t, ""), "--account", "bank"}, "do this as the user that Caddy runs as"},
 		{[]string{"--config", config(t, quote("dir", missing)), "--account", "bank"}, "give --dir the directory of one"},
+		{[]string{"--config", config(t, quote("dir", "bin/inbox")), "--account", "bank"}, "is relative to where Caddy was started"},
 		{[]string{"--config", config(t, quote("dir", "{env.KLAVI_NOWHERE}")), "--account", "bank"}, "{env.KLAVI_NOWHERE}"},
 		{[]string{"--dir", sealed}, "is encrypted, and Caddy is stopped, so its key is needed: give --config, if"},
 		{[]string{"--config", config(t, quote("dir", sealed)), "--account", "bank"}, "there is no encryption_key in the config: give --encryption-key-file"},

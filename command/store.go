@@ -166,6 +166,8 @@ func (w *place) explain(err error) error {
 		return fmt.Errorf("%w: it is for the user that Caddy runs as, and for root: put sudo -u <that user> before this", err)
 	case errors.Is(err, inbox.ErrNotFound) && w.byDefault:
 		return fmt.Errorf("%w, which is where the config has it for the user of this command: do this as the user that Caddy runs as, or give --dir", err)
+	case errors.Is(err, inbox.ErrNotFound) && w.relative:
+		return fmt.Errorf("%w, since dir in the config is relative to where Caddy was started: do this there, or give --dir", err)
 	case errors.Is(err, inbox.ErrNotFound):
 		return fmt.Errorf("%w: give --dir the directory of one", err)
 	}
