@@ -26,6 +26,8 @@ const (
 	openAgain = time.Second
 	// How often what is quarantined is looked at again, if some of it cannot be.
 	verifyAgain = time.Minute
+	// How often it is said that an inbox takes no reports.
+	sayAgain = time.Minute
 	// How long attempts under way have to end when the process does.
 	stopTime = 3 * time.Second
 )
@@ -57,14 +59,15 @@ type keeper struct {
 	configs []*startedConfig // of those that are started, the newest last
 	newest  *startedConfig   // or else the one that was the last
 	stopped bool             // the process ends, and nothing is delivered any more
+	said    error            // why the store takes no reports, as it was logged
+	saidAt  time.Time
 	cancel  context.CancelFunc
 
-	newer   chan struct{} // there is a newer config than the one it is opened with
-	opened  chan struct{} // closed when there is a store
-	verify  chan struct{} // what is quarantined is to be looked at
-	tasks   sync.WaitGroup
-	refuses atomic.Pointer[error]        // why the store takes no reports
-	log     atomic.Pointer[slog.Handler] // where the newest config logs to
+	newer  chan struct{} // there is a newer config than the one it is opened with
+	opened chan struct{} // closed when there is a store
+	verify chan struct{} // what is quarantined is to be looked at
+	tasks  sync.WaitGroup
+	log    atomic.Pointer[slog.Handler] // where the newest config logs to
 }
 
 // startedConfig is what a config that is started says of an inbox.
@@ -335,19 +338,19 @@ func (k *keeper) get() (*inbox.Store, error) {
 	}
 }
 
-// admit returns why the store takes no reports just now, and says so once, however
-// many come.
+// admit returns why the store takes no reports just now. It says so once, however
+// many come, and not every time where it is nearly full.
 func (k *keeper) admit(store *inbox.Store) error {
 	err := store.Admit()
-	if err == nil {
-		if k.refuses.Load() != nil && k.refuses.Swap(nil) != nil {
-			k.logger().Info("the inbox takes reports again", "dir", k.dir)
-		}
-		return nil
-	}
-	before := k.refuses.Swap(&err)
-	if before == nil || errors.Is(*before, inbox.ErrFull) != errors.Is(err, inbox.ErrFull) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	switch {
+	case err == nil && k.said != nil:
+		k.logger().Info("the inbox takes reports again", "dir", k.dir)
+		k.said = nil
+	case err != nil && (k.said == nil || errors.Is(k.said, inbox.ErrFull) != errors.Is(err, inbox.ErrFull)) && time.Since(k.saidAt) > sayAgain:
 		k.logger().Error("the inbox takes no reports: they are answered 503 until it does", "dir", k.dir, "error", err)
+		k.said, k.saidAt = err, time.Now()
 	}
 	return err
 }
