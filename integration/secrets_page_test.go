@@ -16,16 +16,7 @@ import (
 // heading that it links to.
 func TestSecurityPageNamesTests(t *testing.T) {
 	page := readFile(t, "../docs/security.md")
-	there := testsByName(t, "..")
-	named := regexp.MustCompile(`\b(?:([a-z]+)\.)?((?:Test|Fuzz)[A-Z]\w*)`).FindAllStringSubmatch(page, -1)
-	if len(named) < 50 {
-		t.Fatalf("found %d tests on the page, want its tables", len(named))
-	}
-	for _, name := range named {
-		if !there[name[1]+"."+name[2]] {
-			t.Errorf("the page names %s, which is not there", name[0])
-		}
-	}
+	namesTests(t, page, 50)
 
 	for _, link := range regexp.MustCompile(`\]\(([^):]*)\)`).FindAllStringSubmatch(page, -1) {
 		file, heading, _ := strings.Cut(link[1], "#")
@@ -39,6 +30,27 @@ func TestSecurityPageNamesTests(t *testing.T) {
 	}
 	if !strings.Contains(readFile(t, "../SECURITY.md"), "docs/security.md#report-a-hole") || !headings(page)["report-a-hole"] {
 		t.Error("SECURITY.md does not say where to report")
+	}
+}
+
+// The page on the inbox names tests, too: one for each failure.
+func TestReportsPageNamesTests(t *testing.T) {
+	namesTests(t, readFile(t, "../docs/reports.md"), 40)
+}
+
+// namesTests sees to it that all tests that a page names are there, and that it
+// names so many.
+func namesTests(t *testing.T, page string, least int) {
+	t.Helper()
+	there := testsByName(t, "..")
+	named := regexp.MustCompile(`\b(?:([a-z]+)\.)?((?:Test|Fuzz)[A-Z]\w*)`).FindAllStringSubmatch(page, -1)
+	if len(named) < least {
+		t.Fatalf("found %d tests on the page, want its tables", len(named))
+	}
+	for _, name := range named {
+		if !there[name[1]+"."+name[2]] {
+			t.Errorf("the page names %s, which is not there", name[0])
+		}
 	}
 }
 
