@@ -4,6 +4,9 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
+	"os"
+	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -48,6 +51,43 @@ func TestFixturesLoad(t *testing.T) {
 				t.Errorf("got the error %v, want a config that loads", err)
 			}
 		})
+	}
+}
+
+// The Caddyfiles of README.md and of the pages load, but for those that need a plugin.
+func TestDocumentedCaddyfilesLoad(t *testing.T) {
+	credentials(t)
+	key := strings.Repeat("5e", 32)
+	for _, name := range []string{"KLAVI_INBOX_KEY", "KLAVI_OLD_SECRET_KEY", "PARTNER_ACCESS_KEY", "PARTNER_SECRET_KEY", "LEDGER_PASSWORD_HASH"} {
+		t.Setenv(name, key)
+	}
+	pages, err := filepath.Glob("../docs/*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	inFile := regexp.MustCompile(`\{file\.[^}]*\}`)
+	loaded := 0
+	for _, page := range append(pages, "../README.md") {
+		text, err := os.ReadFile(page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, block := range regexp.MustCompile("(?s)\n```caddyfile\n(.*?)```\n").FindAllStringSubmatch(string(text), -1) {
+			config := inFile.ReplaceAllString(block[1], "{env.KLAVI_INBOX_KEY}")
+			if strings.Contains(config, "rate_limit") || filepath.Base(page) == "sandbox.md" {
+				continue
+			}
+			if !strings.HasPrefix(config, "{") {
+				config = strings.Replace(account, "\tklavi {", "\tklavi partner {\n\t\tenvironment sandbox\n\t\taccess_key a\n\t\tsecret_key b\n\t}\n\tklavi {", 1) + config
+			}
+			if err := validate(t, config); err != nil {
+				t.Errorf("%s has a Caddyfile that does not load: %v\n%s", page, err, block[1])
+			}
+			loaded++
+		}
+	}
+	if loaded < 15 {
+		t.Errorf("found %d Caddyfiles on the pages, want those of the reference", loaded)
 	}
 }
 
