@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
+	"golang.org/x/sync/singleflight"
 
 	"github.com/caddy-klavi/caddy-klavi/inbox"
 )
@@ -31,6 +32,8 @@ const (
 	// How long attempts under way have to end when the process does.
 	stopTime = 3 * time.Second
 )
+
+var errOpening = fmt.Errorf("%w: it is being opened", inbox.ErrUnavailable)
 
 // Reports is what takes the reports of an account out of its inbox.
 type Reports interface {
@@ -68,6 +71,7 @@ type keeper struct {
 	verify chan struct{} // what is quarantined is to be looked at
 	tasks  sync.WaitGroup
 	log    atomic.Pointer[slog.Handler] // where the newest config logs to
+	asked  singleflight.Group           // how it is
 }
 
 // startedConfig is what a config that is started says of an inbox.
@@ -273,8 +277,8 @@ func (k *keeper) watchQuarantine(ctx context.Context, store *inbox.Store) {
 		check := k.newest.reports.Verify
 		k.mu.Unlock()
 		n, err := store.Release(ctx, check)
-		countReleased(k.account, n)
 		if n > 0 {
+			countReleased(k.account, n)
 			k.logger().Info("bodies whose key was not known when they came are reports now", "dir", k.dir, "reports", n)
 		}
 		var again <-chan time.Time
@@ -334,7 +338,7 @@ func (k *keeper) get() (*inbox.Store, error) {
 	case k.err != nil:
 		return nil, k.err
 	default:
-		return nil, fmt.Errorf("%w: it is being opened", inbox.ErrUnavailable)
+		return nil, errOpening
 	}
 }
 

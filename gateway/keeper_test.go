@@ -65,6 +65,11 @@ func giveBack(t *testing.T, k *keeper) {
 
 func keepReport(t *testing.T, k *keeper, id string) {
 	t.Helper()
+	keepReportOf(t, k, "pf_loans", id)
+}
+
+func keepReportOf(t *testing.T, k *keeper, reportType, id string) {
+	t.Helper()
 	store, err := k.wait(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -76,7 +81,7 @@ func keepReport(t *testing.T, k *keeper, id string) {
 	if _, err := d.Write([]byte("{}")); err != nil {
 		t.Fatal(err)
 	}
-	head := inbox.Head{Kind: inbox.KindReport, Subjects: []string{"pf_loans"}, ReportID: id}
+	head := inbox.Head{Kind: inbox.KindReport, Subjects: []string{reportType}, ReportID: id}
 	if _, err := d.Commit(t.Context(), head, [32]byte{byte(len(id))}); err != nil {
 		t.Fatal(err)
 	}

@@ -9,7 +9,6 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/caddy-klavi/caddy-klavi/inbox"
 	"github.com/caddy-klavi/caddy-klavi/klavi"
 )
 
@@ -22,9 +21,11 @@ var metrics = struct {
 	logins   *prometheus.CounterVec
 	refusals *prometheus.CounterVec
 	reports  *prometheus.CounterVec
+	took     *prometheus.HistogramVec
 	refused  *prometheus.CounterVec
-	kept     *prometheus.CounterVec
 	keys     *prometheus.CounterVec
+	kept     *prometheus.CounterVec
+	deaths   *prometheus.CounterVec
 }{
 	calls: prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "caddy_klavi_calls_total",
@@ -45,27 +46,38 @@ var metrics = struct {
 	}, []string{"account", "face", "type"}),
 	reports: prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "caddy_klavi_reports_total",
-		Help: "Signed reports and events by route and result: accepted, failed or unroutable.",
+		Help: "Attempts to deliver signed reports and events by route and result: accepted or failed; unroutable had no route to try.",
 	}, []string{"account", "route", "result"}),
+	took: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+		Name:    "caddy_klavi_delivery_duration_seconds",
+		Help:    "Time of an attempt to deliver a report or event to a route.",
+		Buckets: []float64{.01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60},
+	}, []string{"account", "route"}),
 	refused: prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "caddy_klavi_reports_refused_total",
 		Help: "Requests to klavi_reports that were not a signed report, by reason; connectivity_test is Klavi's empty one, answered 200.",
 	}, []string{"account", "reason"}),
+	keys: prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "caddy_klavi_signatures_total",
+		Help: "Signatures that fit, by key: secret_key, or accept_secret_keys with its position.",
+	}, []string{"account", "key"}),
 	kept: prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "caddy_klavi_inbox_reports_total",
 		Help: "Reports and events that came for the inbox, by what became of them: stored, repeat, conflict and unreadable are kept anew; " +
 			"duplicate and erased were answered 200; quarantined and not_quarantined had the signature of an unknown key; " +
 			"released were quarantined and are kept now.",
 	}, []string{"account", "result"}),
-	keys: prometheus.NewCounterVec(prometheus.CounterOpts{
-		Name: "caddy_klavi_signatures_total",
-		Help: "Signatures that fit, by key: secret_key, or accept_secret_keys with its position.",
-	}, []string{"account", "key"}),
+	deaths: prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "caddy_klavi_inbox_deaths_total",
+		Help: "Reports and events that will not be tried any more, by route; without a route it is empty.",
+	}, []string{"account", "route"}),
 }
 
 func registerMetrics(registry *prometheus.Registry) error {
 	for _, c := range []prometheus.Collector{
-		metrics.calls, metrics.duration, metrics.logins, metrics.refusals, metrics.reports, metrics.refused, metrics.kept, metrics.keys,
+		metrics.calls, metrics.duration, metrics.logins, metrics.refusals, metrics.reports, metrics.took,
+		metrics.refused, metrics.keys, metrics.kept, metrics.deaths,
+		inboxGauges{},
 	} {
 		var already prometheus.AlreadyRegisteredError
 		if err := registry.Register(c); err != nil && !errors.As(err, &already) {
@@ -129,9 +141,23 @@ func (a *Account) CountRefusal(face, problem string) {
 	metrics.refusals.WithLabelValues(a.name, face, problem).Inc()
 }
 
-// CountReport counts a signed report or event that came to its end at a route.
-func (a *Account) CountReport(route, result string) {
-	metrics.reports.WithLabelValues(a.name, route, result).Inc()
+// CountAttempt counts an attempt to deliver a report that is not in the inbox.
+func (a *Account) CountAttempt(route string, accepted bool, took time.Duration) {
+	countAttempt(a.name, route, accepted, took)
+}
+
+func countAttempt(account, route string, accepted bool, took time.Duration) {
+	result := "failed"
+	if accepted {
+		result = "accepted"
+	}
+	metrics.reports.WithLabelValues(account, route, result).Inc()
+	metrics.took.WithLabelValues(account, route).Observe(took.Seconds())
+}
+
+// CountUnroutable counts a signed report or event that no route takes.
+func (a *Account) CountUnroutable() {
+	metrics.reports.WithLabelValues(a.name, "", "unroutable").Inc()
 }
 
 // CountReportRefused counts a request that was not a signed report.
@@ -156,9 +182,4 @@ func (a *Account) CountKey(position int) {
 		key = "accept_secret_keys-" + strconv.Itoa(position)
 	}
 	metrics.keys.WithLabelValues(a.name, key).Inc()
-}
-
-// observeInbox counts what happens to the deliveries of an account.
-func observeInbox(account string) inbox.Observer {
-	return inbox.Observer{}
 }

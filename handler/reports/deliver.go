@@ -33,7 +33,7 @@ func (h *Reports) dispatch(r *http.Request, rep *report, b *body, received time.
 		reason = none
 	}
 	if len(routes) == 0 {
-		h.account.CountReport("", "unroutable")
+		h.account.CountUnroutable()
 		h.logger.Error("signed report has no route", append(rep.fields(), zap.String("reason", reason))...)
 		return problem.New(problem.NotFound, "No route takes this report: "+reason+".")
 	}
@@ -63,7 +63,7 @@ func (h *Reports) routesOf(rep *report) ([]*Route, string) {
 	case inbox.KindEvent:
 		routes, lost := h.table.routes(rep.head.Subjects)
 		if len(routes) > 0 && len(lost) > 0 {
-			h.account.CountReport("", "unroutable")
+			h.account.CountUnroutable()
 			h.logger.Error("signed events have no route; they are delivered to those of the others of their array",
 				append(rep.fields(), zap.String("without_route", loggable(join(lost))))...)
 		}
@@ -126,14 +126,17 @@ func (h *Reports) attempt(ctx context.Context, route *Route, rep *report, attemp
 	}
 	endSpan(span, status, err)
 
-	level, message, result := zap.DebugLevel, "report was accepted", "accepted"
+	took := time.Since(began)
+	level, message := zap.DebugLevel, "report was accepted"
 	if err != nil {
-		level, message, result = h.failureLevel(), "report was not accepted", "failed"
+		level, message = h.failureLevel(), "report was not accepted"
 	}
-	h.account.CountReport(route.Name, result)
+	if h.Direct { // the inbox counts its own, once they stand in its record
+		h.account.CountAttempt(route.Name, err == nil, took)
+	}
 	if c := h.logger.Check(level, message); c != nil {
 		c.Write(append(rep.fields(), zap.String("route", route.Name), zap.Int("attempt", attempt),
-			zap.Duration("duration", time.Since(began)), zap.Int("status", status), masked(err))...)
+			zap.Duration("duration", took), zap.Int("status", status), masked(err))...)
 	}
 	return err
 }

@@ -89,7 +89,7 @@ func (h *Reports) kept(rep *report, receipt inbox.Receipt, reason string) {
 	}
 	h.account.CountKept(result)
 	if lost := h.withoutRoute(rep); len(lost) > 0 && result != "duplicate" && result != "erased" {
-		h.account.CountReport("", "unroutable")
+		h.account.CountUnroutable()
 		h.logger.Error("signed report has no route: it waits until there is one",
 			append(rep.fields(), zap.String("without_route", loggable(join(lost))))...)
 	}

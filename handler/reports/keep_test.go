@@ -143,6 +143,7 @@ func TestInboxDelivers(t *testing.T) {
 				}
 			}
 			g.eventually("that it is delivered", func() bool { return g.record("id-7").State == inbox.Delivered })
+			g.eventually("that it is counted", func() bool { return g.counted("caddy_klavi_reports_total", "route=all") > 0 })
 			for what, n := range map[string]float64{
 				"stored": g.counted("caddy_klavi_inbox_reports_total", "result=stored"),
 				"signed": g.counted("caddy_klavi_signatures_total", "key=secret_key"),
