@@ -8,7 +8,7 @@ package caddyklavi
 
 import (
 	// The Caddyfile: the global option klavi, and the directives
-	// klavi_frontend, klavi_proxy and klavi_reports.
+	// klavi_frontend, klavi_proxy, klavi_ready and klavi_reports.
 	_ "github.com/caddy-klavi/caddy-klavi/caddyfile"
 	// The command caddy klavi.
 	_ "github.com/caddy-klavi/caddy-klavi/command"
@@ -22,6 +22,8 @@ import (
 	// The reverse_proxy transport klavi: services call Klavi with the account's
 	// access token.
 	_ "github.com/caddy-klavi/caddy-klavi/handler/proxy"
+	// The handler klavi_ready: a load balancer learns whether reports can be kept.
+	_ "github.com/caddy-klavi/caddy-klavi/handler/ready"
 	// The handler klavi_reports: Klavi delivers signed reports, each to the
 	// service that waits for it.
 	_ "github.com/caddy-klavi/caddy-klavi/handler/reports"

@@ -18,6 +18,7 @@ func TestModules(t *testing.T) {
 		"admin.api.klavi",
 		"caddy.logging.encoders.klavi",
 		"http.handlers.klavi_frontend",
+		"http.handlers.klavi_ready",
 		"http.handlers.klavi_reports",
 		"http.reverse_proxy.transport.klavi",
 		"klavi",

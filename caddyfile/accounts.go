@@ -34,17 +34,15 @@ func checkAccount(d *caddyfile.Dispenser) error {
 // configuredAccount checks, once the directive has been read, that the global
 // options have its account.
 func configuredAccount(h httpcaddyfile.Helper, name string) error {
-	var app gateway.App
-	if option, ok := h.Option("klavi").(httpcaddyfile.App); ok {
-		if err := json.Unmarshal(option.Value, &app); err != nil {
-			return h.Errf("reading the accounts: %w", err)
-		}
+	accounts, err := accountsOf(h)
+	if err != nil {
+		return err
 	}
 	account := name
 	if account == "" {
 		account = gateway.DefaultAccount
 	}
-	if _, ok := app.Accounts[account]; ok {
+	if _, ok := accounts[account]; ok {
 		return nil
 	}
 	h.Reset()
@@ -54,9 +52,22 @@ func configuredAccount(h httpcaddyfile.Helper, name string) error {
 			break
 		}
 	}
-	if len(app.Accounts) == 0 {
-		return h.Err("no account at Klavi is configured: add klavi { ... } with environment, access_key and secret_key to the global options")
+	if len(accounts) == 0 {
+		return h.Err(noAccount)
 	}
-	names := strings.Join(slices.Sorted(maps.Keys(app.Accounts)), ", ")
+	names := strings.Join(slices.Sorted(maps.Keys(accounts)), ", ")
 	return h.Errf("account %q is not configured in the global options; there is %s", account, names)
+}
+
+const noAccount = "no account at Klavi is configured: add klavi { ... } with environment, access_key and secret_key to the global options"
+
+// accountsOf returns the accounts of the global options.
+func accountsOf(h httpcaddyfile.Helper) (map[string]*gateway.Account, error) {
+	var app gateway.App
+	if option, ok := h.Option("klavi").(httpcaddyfile.App); ok {
+		if err := json.Unmarshal(option.Value, &app); err != nil {
+			return nil, h.Errf("reading the accounts: %w", err)
+		}
+	}
+	return app.Accounts, nil
 }

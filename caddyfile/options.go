@@ -1,5 +1,5 @@
 // Package caddyfile holds the Caddyfile directives: the global option klavi,
-// and klavi_frontend, klavi_proxy and klavi_reports. A directive does nothing
+// and klavi_frontend, klavi_proxy, klavi_ready and klavi_reports. A directive does nothing
 // but write the JSON config of the modules that do the work.
 package caddyfile
 

@@ -31,6 +31,7 @@ func TestOrder(t *testing.T) {
 		frontendAt = "klavi_frontend %s {\n\tpublic\n\tredirect_urls https://app.example.com/\n}\n"
 		reportsAt  = "klavi_reports %s {\n\tall http://127.0.0.1:1/\n}\n"
 		proxyAt    = "klavi_proxy %s\n"
+		ready      = "klavi_ready /klavi\n"
 		catchAll   = "handle {\n\trespond \"site\"\n}\n"
 	)
 	frontend, reports, proxy := fmt.Sprintf(frontendAt, "/klavi"), fmt.Sprintf(reportsAt, "/klavi"), fmt.Sprintf(proxyAt, "/klavi")
@@ -40,7 +41,8 @@ func TestOrder(t *testing.T) {
 	files := "root * " + root + "\ntry_files {path} /index.html\nfile_server\n"
 
 	// Requests to /klavi/x, of which no directive makes anything but a
-	// refusal of its own. klavi_reports has no prefix, so /klavi for it.
+	// refusal of its own, but for klavi_ready. This one and klavi_reports have no
+	// prefix, so /klavi for them.
 	const (
 		us   = "us"
 		site = "site"
@@ -48,6 +50,12 @@ func TestOrder(t *testing.T) {
 	tests := []struct{ name, site, path, want string }{
 		{"frontend, catch-all handle", catchAll + frontend, "/klavi/x", us},
 		{"reports, catch-all handle", catchAll + reports, "/klavi", us},
+		{"ready, catch-all handle", catchAll + ready, "/klavi", us},
+		{"ready, route", "route {\n\trespond \"site\"\n}\n" + ready, "/klavi", us},
+		{"ready, respond", "respond \"site\"\n" + ready, "/klavi", us},
+		{"ready, try_files", files + ready, "/klavi", "index"},
+		{"ready, another path", ready + catchAll, "/klavi/x", site},
+		{"ready, forward_auth", "forward_auth " + login.URL + " {\n\turi /\n}\n" + ready, "/klavi", "login"},
 		{"proxy, catch-all handle", catchAll + proxy, "/klavi/x", site},
 
 		{"frontend, handle of its path", "handle /klavi/* {\n\trespond \"site\"\n}\n" + frontend, "/klavi/x", us},
@@ -110,7 +118,8 @@ func TestOrder(t *testing.T) {
 			}
 			got := string(body)
 			// klavi_reports answers GET with 405 and has no need for a body.
-			if strings.HasPrefix(res.Header.Get("Content-Type"), "application/problem+json") || res.StatusCode == http.StatusMethodNotAllowed {
+			if strings.HasPrefix(res.Header.Get("Content-Type"), "application/problem+json") || res.StatusCode == http.StatusMethodNotAllowed ||
+				strings.HasPrefix(got, `{"ready":`) {
 				got = us
 			}
 			if got != test.want {

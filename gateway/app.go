@@ -145,19 +145,29 @@ func (a *App) Cleanup() error {
 	return errors.Join(errs...)
 }
 
-// ForAccount returns the account of that name for a module that is being
-// provisioned, or an error that says what is missing in the config.
-func ForAccount(ctx caddy.Context, name string) (*App, *Account, error) {
+// Configured returns the app for a module that is being provisioned, or an error
+// that says that it is missing in the config.
+func Configured(ctx caddy.Context) (*App, error) {
 	mod, err := ctx.AppIfConfigured("klavi")
 	if errors.Is(err, caddy.ErrNotConfigured) {
-		return nil, nil, errors.New("no account at Klavi is configured: add a klavi block with environment, access_key and secret_key to the global options")
+		return nil, errors.New("no account at Klavi is configured: add a klavi block with environment, access_key and secret_key to the global options")
 	}
 	if err != nil {
-		return nil, nil, fmt.Errorf("getting klavi app: %w", err)
+		return nil, fmt.Errorf("getting klavi app: %w", err)
 	}
 	app, ok := mod.(*App)
 	if !ok {
-		return nil, nil, fmt.Errorf("getting klavi app: it is a %T", mod)
+		return nil, fmt.Errorf("getting klavi app: it is a %T", mod)
+	}
+	return app, nil
+}
+
+// ForAccount returns the account of that name for a module that is being
+// provisioned, or an error that says what is missing in the config.
+func ForAccount(ctx caddy.Context, name string) (*App, *Account, error) {
+	app, err := Configured(ctx)
+	if err != nil {
+		return nil, nil, err
 	}
 	if name == "" {
 		name = DefaultAccount

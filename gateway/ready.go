@@ -2,7 +2,9 @@ package gateway
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/caddy-klavi/caddy-klavi/inbox"
@@ -60,5 +62,57 @@ func (k *keeper) ask(ctx context.Context, what string, f func() (any, error)) (a
 		return answer.Val, answer.Err
 	case <-ctx.Done():
 		return nil, errNoAnswer
+	}
+}
+
+// NotReady returns in a word why reports cannot be kept just now, for each account
+// that keeps them in an inbox and cannot: opening, locked, wrong_key, full or
+// unavailable. It does not wait for an inbox, at most for a disk that is slow.
+func (a *App) NotReady(ctx context.Context) map[string]string {
+	ctx, cancel := context.WithTimeout(ctx, askTime)
+	defer cancel()
+	var wg sync.WaitGroup
+	var mu sync.Mutex
+	reasons := make(map[string]string)
+	for name, k := range a.keepers() {
+		wg.Go(func() {
+			if err := k.ready(ctx); err != nil {
+				mu.Lock()
+				defer mu.Unlock()
+				reasons[name] = reason(err)
+			}
+		})
+	}
+	wg.Wait()
+	return reasons
+}
+
+// keepers returns those of the accounts that keep reports, by account.
+func (a *App) keepers() map[string]*keeper {
+	a.tables.mu.Lock()
+	defer a.tables.mu.Unlock()
+	all := make(map[string]*keeper)
+	for name, table := range a.tables.byAccount {
+		if table.reports != nil {
+			all[name] = a.Accounts[name].keeper
+		}
+	}
+	return all
+}
+
+// reason returns the word for why an inbox is not ready. The error itself has paths
+// in it, and is for the log.
+func reason(err error) string {
+	switch {
+	case errors.Is(err, errOpening):
+		return "opening"
+	case errors.Is(err, inbox.ErrLocked):
+		return "locked"
+	case errors.Is(err, inbox.ErrKey):
+		return "wrong_key"
+	case errors.Is(err, inbox.ErrFull):
+		return "full"
+	default:
+		return "unavailable"
 	}
 }
