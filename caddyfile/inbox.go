@@ -45,7 +45,13 @@ func parseInbox(a *gateway.Account, d *caddyfile.Dispenser) error {
 
 var inboxOptions = []option[gateway.Inbox]{
 	{usage: "dir <path>", parse: func(i *gateway.Inbox, d *caddyfile.Dispenser) error {
-		return one(&i.Dir, d)
+		if err := one(&i.Dir, d); err != nil {
+			return err
+		}
+		if err := gateway.CheckPlaceholders(i.Dir); err != nil {
+			return d.Errf("dir: %w", err)
+		}
+		return nil
 	}},
 	{usage: "encryption_key <key>", parse: func(i *gateway.Inbox, d *caddyfile.Dispenser) error {
 		return key(&i.EncryptionKey, d)

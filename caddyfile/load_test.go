@@ -23,6 +23,8 @@ func credentials(t *testing.T) {
 		t.Setenv(name, "value-of-"+strings.ToLower(name))
 	}
 	t.Setenv("KLAVI_SEAL_KEY", strings.Repeat("5e", 32))
+	t.Setenv("KLAVI_INBOX_KEY", strings.Repeat("1b", 32))
+	t.Setenv("STATE_DIRECTORY", t.TempDir())
 }
 
 // validate does as `caddy validate`: it provisions everything and opens nothing.
@@ -143,8 +145,12 @@ func TestLoadErrors(t *testing.T) {
 // not become part of an error about it.
 func TestErrorsDoNotShowKeys(t *testing.T) {
 	t.Setenv("KEY", "s3cret with a space")
-	for _, option := range []string{"access_key", "secret_key", "seal_key"} {
-		caddyfile := "{\n\tklavi {\n\t\t" + option + " {$KEY}\n\t}\n}\n"
+	for _, option := range []string{"access_key", "secret_key", "seal_key", "encryption_key"} {
+		line := option + " {$KEY}"
+		if option == "encryption_key" {
+			line = "inbox {\n\t\t\t" + line + "\n\t\t}"
+		}
+		caddyfile := "{\n\tklavi {\n\t\t" + line + "\n\t}\n}\n"
 		_, _, err := caddyconfig.GetAdapter("caddyfile").Adapt([]byte(caddyfile), nil)
 		if err == nil || !strings.Contains(err.Error(), "wrong arguments for "+option) {
 			t.Errorf("%s: got the error %v, want one about its arguments", option, err)

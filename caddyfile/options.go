@@ -202,7 +202,7 @@ func duration(into *caddy.Duration, d *caddyfile.Dispenser) error {
 	}
 	span, err := caddy.ParseDuration(text)
 	if err != nil {
-		return d.Errf("%s is %q, which is not a duration such as 90s, 2m or 1h", name, text)
+		return d.Errf("%s is %q, which is not a duration such as 90s, 2h or 30d", name, text)
 	}
 	if span < time.Nanosecond {
 		return d.Errf("%s is %s: it must be above zero", name, text)

@@ -52,8 +52,8 @@ func parseRoute(b *reportsBlock, d *caddyfile.Dispenser) error {
 	}
 	switch isBlock := len(segment) > 1; {
 	case isBlock && url != "":
-		return d.Errf("%s has a URL and a block: a route has one target, so leave one of them out; only concurrency and timeout "+
-			"can stand in the block behind a URL", kind)
+		return d.Errf("%s has a URL, and %q in its block: a route has one target, so leave one of them out; only concurrency and timeout "+
+			"can stand in the block behind a URL", kind, segment[2].Text)
 	case isBlock:
 		if r.HandlersRaw, err = subroute(b.helper, segment); err != nil {
 			return err
