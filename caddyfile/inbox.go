@@ -26,8 +26,7 @@ import (
 //	    erase_on           <event...>
 //	}
 func parseInbox(a *gateway.Account, d *caddyfile.Dispenser) error {
-	ahead := *d
-	if ahead.NextArg() || !ahead.NextBlock(0) {
+	if ahead := *d; !ahead.NextBlock(0) {
 		return errUsage
 	}
 	a.Inbox = new(gateway.Inbox)
