@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -255,30 +256,33 @@ func TestInboxMetricsOfTwo(t *testing.T) {
 
 // A disk that hangs holds up nobody who asks, and is asked once.
 func TestInboxThatHangs(t *testing.T) {
-	k := newKeeper(t, newAccountName(t), t.TempDir())
-	defer giveBack(t, k)
-	var asked atomic.Int32
-	hang := make(chan struct{})
-	defer close(hang)
-	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
-	for range 3 {
-		answers := make(chan error)
-		go func() {
-			_, err := k.ask(ctx, "ready", func() (any, error) {
-				asked.Add(1)
-				<-hang
-				return nil, nil
-			})
-			answers <- err
-		}()
-		eventually(t, "that it is asked", func() bool { return asked.Load() > 0 })
-		cancel()
-		if err := <-answers; !errors.Is(err, errNoAnswer) {
-			t.Errorf("got %v, want %v", err, errNoAnswer)
+	synctest.Test(t, func(t *testing.T) {
+		const askers = 3
+		k := new(keeper)
+		hang := make(chan struct{})
+		asked := 0
+		answers := make(chan error, askers)
+		ctx, cancel := context.WithTimeout(t.Context(), askTime)
+		defer cancel()
+		for range askers {
+			go func() {
+				_, err := k.ask(ctx, "ready", func() (any, error) {
+					asked++
+					<-hang
+					return nil, nil
+				})
+				answers <- err
+			}()
+			synctest.Wait()
 		}
-	}
-	if n := asked.Load(); n != 1 {
-		t.Errorf("got it asked %d times, want once", n)
-	}
+		if asked != 1 || len(answers) != 0 {
+			t.Errorf("got it asked %d times with %d answers, want once and none", asked, len(answers))
+		}
+		for range askers {
+			if err := <-answers; !errors.Is(err, errNoAnswer) {
+				t.Errorf("got %v, want %v", err, errNoAnswer)
+			}
+		}
+		close(hang)
+	})
 }
