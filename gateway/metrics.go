@@ -55,7 +55,7 @@ var metrics = struct {
 	}, []string{"account", "route"}),
 	refused: prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "caddy_klavi_reports_refused_total",
-		Help: "Requests to klavi_reports that were not a signed report, by reason; connectivity_test is Klavi's empty one, answered 200.",
+		Help: "Requests to klavi_reports that were no signed report, or one that could not be kept, by reason; connectivity_test is Klavi's empty one, answered 200.",
 	}, []string{"account", "reason"}),
 	keys: prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "caddy_klavi_signatures_total",
@@ -160,7 +160,7 @@ func (a *Account) CountUnroutable() {
 	metrics.reports.WithLabelValues(a.name, "", "unroutable").Inc()
 }
 
-// CountReportRefused counts a request that was not a signed report.
+// CountReportRefused counts a request that was no signed report, or one that could not be kept.
 func (a *Account) CountReportRefused(reason string) {
 	metrics.refused.WithLabelValues(a.name, reason).Inc()
 }
