@@ -13,7 +13,7 @@ import (
 // Configs come and go while reports arrive: equal ones, changed ones and those that
 // fail. No report is lost or delivered twice, and nothing is left behind.
 func TestReloadsUnderLoad(t *testing.T) {
-	first, second, s := newUpstream(t), newUpstream(t), newSender(t)
+	first, second, never, s := newUpstream(t), newUpstream(t), newUpstream(t), newSender(t)
 	config := newSetup(t, first.URL)
 	config.global = "grace_period 5s"
 	p := start(t, config)
@@ -22,7 +22,7 @@ func TestReloadsUnderLoad(t *testing.T) {
 		change(&c)
 		return c
 	}
-	toSecond := strings.NewReplacer(first.URL, second.URL)
+	toSecond, toNever := strings.NewReplacer(first.URL, second.URL), strings.NewReplacer(first.URL, never.URL)
 	fine := []setup{
 		config,
 		with(func(c *setup) { c.inbox += "\nmax_size 1GiB" }),
@@ -32,10 +32,11 @@ func TestReloadsUnderLoad(t *testing.T) {
 		config,
 	}
 	broken := map[string]setup{
-		"another encryption_key": with(func(c *setup) { c.key = otherKey; c.routes = toSecond.Replace(c.routes) }),
+		"another encryption_key": with(func(c *setup) { c.key = otherKey; c.routes = toNever.Replace(c.routes) }),
 		"listen": with(func(c *setup) {
 			c.sites = "http://:" + freePort(t) + " {\nbind 192.0.2.1\nrespond ok\n}"
-			c.routes = toSecond.Replace(c.routes)
+			c.routes = toNever.Replace(c.routes)
+			c.inbox += "\nmax_size 1KiB"
 		}),
 	}
 	if err := p.load(config); err != nil {
@@ -45,7 +46,7 @@ func TestReloadsUnderLoad(t *testing.T) {
 	goroutines := p.goroutines()
 
 	stop := s.load("report", func(id string, body []byte) int { return s.post(p.url, id, body) })
-	loads := 24
+	loads, after := 24, []string(nil)
 	if soaking() {
 		loads = 100
 	}
@@ -66,6 +67,12 @@ func TestReloadsUnderLoad(t *testing.T) {
 			if err := p.load(c); err == nil || !strings.Contains(err.Error(), want) {
 				t.Fatalf("got %v from a config that cannot be, want %q in it", err, want)
 			}
+			// It may have been in force for a moment. From now on it is not.
+			id := fmt.Sprintf("after-%d-%s", n, strings.ReplaceAll(want, " ", "-"))
+			if got := s.post(p.url, id, reportOf("pf_loans", id, 2000)); got != http.StatusOK {
+				t.Errorf("got status %d after a config that cannot be, want 200", got)
+			}
+			after = append(after, id)
 		}
 	}
 	if err := p.load(config); err != nil {
@@ -82,7 +89,12 @@ func TestReloadsUnderLoad(t *testing.T) {
 		}
 	}
 	s.mu.Unlock()
-	s.drain(p, first, second)
+	s.drain(p, first, second, never)
+	for _, id := range after {
+		if never.accepted(id) > 0 {
+			t.Errorf("%s went where a config says that failed before", id)
+		}
+	}
 	for _, u := range []*upstream{first, second} {
 		if n := u.again(); n != 0 {
 			t.Errorf("got %d reports twice, want none", n)
@@ -93,7 +105,7 @@ func TestReloadsUnderLoad(t *testing.T) {
 	}
 	s.mu.Lock()
 	for id := range s.acked {
-		if n := first.accepted(id) + second.accepted(id); n != 1 {
+		if n := first.accepted(id) + second.accepted(id) + never.accepted(id); n != 1 {
 			t.Errorf("%s was delivered %d times, want once", id, n)
 		}
 	}
@@ -106,6 +118,7 @@ func TestReloadsUnderLoad(t *testing.T) {
 	// as Caddy has it, in case that there is more.
 	first.CloseClientConnections()
 	second.CloseClientConnections()
+	never.CloseClientConnections()
 	eventually(t, "the goroutines of all configs but one to end", func() bool {
 		return p.goroutines() <= goroutines+10
 	})
