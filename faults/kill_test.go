@@ -2,8 +2,13 @@ package faults
 
 import (
 	"fmt"
+	"net"
 	"net/http"
+	"os"
+	"path/filepath"
 	"testing"
+
+	"github.com/caddy-klavi/caddy-klavi/klavi"
 )
 
 // most is how many deliveries can be under way or not on record yet when the process
@@ -36,4 +41,50 @@ func TestKilledUnderLoad(t *testing.T) {
 	s.check(p, u)
 	s.drain(p, u)
 	t.Logf("%d reports in %d rounds, %d delivered again", s.taken(), rounds, u.again())
+}
+
+// Caddy is killed, or the sender goes, while 50 MB are half there: nothing of it is
+// stored, and what was there already goes.
+func TestEndsDuringUpload(t *testing.T) {
+	t.Parallel()
+	u, s := newUpstream(t), newSender(t)
+	config := newSetup(t, u.URL)
+	p := start(t, config)
+	s.mustPost(p.url, "before", reportOf("pf_loans", "before", 300))
+	body := reportOf("pf_loans", "large", 50<<20)
+	half := func() (conn net.Conn) {
+		t.Helper()
+		conn, err := net.Dial("tcp", "127.0.0.1:"+config.port)
+		if err != nil {
+			t.Fatal(err)
+		}
+		fmt.Fprintf(conn, "POST /klavi/reports HTTP/1.1\r\nHost: hooks\r\n%s: %s\r\nContent-Length: %d\r\n\r\n",
+			klavi.SignatureHeader, klavi.Sign([]byte(secret), body), len(body))
+		if _, err := conn.Write(body[:25<<20]); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "some of it to be in a file", func() bool { return len(entries(t, filepath.Join(config.dir, "tmp"))) == 1 })
+		return conn
+	}
+	half().Close()
+	eventually(t, "the file to go with the sender", func() bool { return len(entries(t, filepath.Join(config.dir, "tmp"))) == 0 })
+	conn := half()
+	p.kill()
+	conn.Close()
+	p = start(t, config)
+	s.drain(p, u)
+	if _, there := p.records()["large"]; there {
+		t.Error("got a record of what never came")
+	}
+	s.mustPost(p.url, "large", body)
+	s.drain(p, u)
+}
+
+func entries(t testing.TB, dir string) []os.DirEntry {
+	t.Helper()
+	list, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return list
 }

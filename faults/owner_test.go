@@ -2,7 +2,10 @@ package faults
 
 import (
 	"crypto/sha256"
+	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -34,6 +37,9 @@ func TestTwoProcesses(t *testing.T) {
 			if _, there := first.records()["refused"]; there {
 				t.Error("got a record of what was refused")
 			}
+			third := config
+			third.port, third.admin = freePort(t), freePort(t)
+			start(t, third).stop() // who waits can be stopped, too
 			end(first)
 			s.post(second.url, "second", reportOf("pf_loans", "second", 300))
 			if s.taken() != 11 {
@@ -42,6 +48,54 @@ func TestTwoProcesses(t *testing.T) {
 			s.drain(second, u)
 		})
 	}
+}
+
+// A report that comes before the inbox is open waits for it, a little.
+func TestReportWaitsForInbox(t *testing.T) {
+	t.Parallel()
+	u, s := newUpstream(t), newSender(t)
+	config := newSetup(t, u.URL)
+	first := start(t, config)
+	first.dial()
+	config.port, config.admin = freePort(t), freePort(t)
+	second := start(t, config)
+	answered := make(chan int)
+	go func() { answered <- s.once(second.url, "early", reportOf("pf_loans", "early", 300)) }()
+	first.kill()
+	if got := <-answered; got != 200 {
+		t.Errorf("got status %d, want 200 once the inbox is open", got)
+	}
+	s.drain(second, u)
+}
+
+// The inbox is opened by a Caddy that runs and keeps reports, and by nobody else.
+func TestNobodyElseOpensInbox(t *testing.T) {
+	u := newUpstream(t)
+	config := newSetup(t, u.URL)
+	wantNone := func(what string) {
+		t.Helper()
+		if _, err := os.Stat(config.dir); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("%s: got %v for the directory, want that there is none", what, err)
+		}
+	}
+	direct := config
+	direct.reports = "direct"
+	p := start(t, direct)
+	s := newSender(t)
+	s.mustPost(p.url, "direct", reportOf("pf_loans", "direct", 300))
+	wantNone("direct")
+
+	file := filepath.Join(p.home, "other.caddyfile")
+	writeFile(t, file, config.caddyfile())
+	p.run("validate", "--config", file)
+	p.run("adapt", "--config", file)
+	wantNone("validate and adapt")
+	bad := config
+	bad.sites = "http://:" + freePort(t) + " {\nroot nowhere\nreverse_proxy 1.2.3.4 {\ntransport http {\ntls_trust_pool file nowhere\n}\n}\n}"
+	if err := p.load(bad); err == nil || !strings.Contains(err.Error(), "no such file") {
+		t.Errorf("got %v from a config that cannot be provisioned, want that a file is not there", err)
+	}
+	wantNone("a config that cannot be provisioned")
 }
 
 // A Caddy with a wrong key touches nothing, and works as soon as it has the right

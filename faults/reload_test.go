@@ -176,3 +176,37 @@ func TestRouteChangesWhileReportsWait(t *testing.T) {
 	}
 	s.drain(p, alive, dead)
 }
+
+// An attempt under way goes on when the config that began it is gone, and is on record.
+func TestAttemptAcrossReload(t *testing.T) {
+	first, second, s := newUpstream(t), newUpstream(t), newSender(t)
+	under, release := make(chan struct{}), make(chan struct{})
+	first.answers(func(w http.ResponseWriter, r *http.Request, id string) {
+		close(under)
+		select {
+		case <-release:
+			first.accepts(id)
+			w.WriteHeader(http.StatusAccepted)
+		case <-r.Context().Done():
+			t.Error("the attempt was cut off")
+		}
+	})
+	config := newSetup(t, first.URL)
+	p := start(t, config)
+	s.mustPost(p.url, "a", reportOf("pf_loans", "a", 200_000))
+	<-under
+	next := config
+	next.routes = "all " + second.URL
+	for range 3 {
+		if err := p.load(next); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.mustPost(p.url, "b", reportOf("pf_loans", "b", 300))
+	eventually(t, "a report at the route of the newest config", func() bool { return second.accepted("b") == 1 })
+	close(release)
+	s.drain(p, first, second)
+	if n := second.accepted("a"); n != 0 {
+		t.Errorf("got the report under way %d times at the newest config's route, want never", n)
+	}
+}
