@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -47,12 +48,13 @@ type sender struct {
 
 	mu    sync.Mutex
 	sent  map[string][32]byte // by id
+	open  map[string][]byte   // the bodies that were not answered 200
 	acked map[string]bool
 }
 
 func newSender(t testing.TB) *sender {
 	return &sender{
-		t: t, key: secret, sent: make(map[string][32]byte), acked: make(map[string]bool),
+		t: t, key: secret, sent: make(map[string][32]byte), open: make(map[string][]byte), acked: make(map[string]bool),
 		fresh: &http.Client{
 			Timeout:       30 * time.Second,
 			Transport:     &http.Transport{DisableKeepAlives: true},
@@ -70,6 +72,7 @@ func (s *sender) once(url, id string, body []byte) int {
 func (s *sender) send(url, id string, body []byte, r io.Reader) int {
 	s.mu.Lock()
 	s.sent[id] = sha256.Sum256(body)
+	s.open[id] = body
 	s.mu.Unlock()
 	req, err := http.NewRequest(http.MethodPost, url, r)
 	if err != nil {
@@ -93,6 +96,7 @@ func (s *sender) send(url, id string, body []byte, r io.Reader) int {
 	if res.StatusCode == http.StatusOK {
 		s.mu.Lock()
 		s.acked[id] = true
+		delete(s.open, id)
 		s.mu.Unlock()
 	}
 	return res.StatusCode
@@ -107,6 +111,17 @@ func (s *sender) post(url, id string, body []byte) (status int) {
 		<-time.After(wait)
 	}
 	return status
+}
+
+// again sends what was not answered 200. All of it must be taken now.
+func (s *sender) again(url string) {
+	s.t.Helper()
+	s.mu.Lock()
+	open := maps.Clone(s.open)
+	s.mu.Unlock()
+	for id, body := range open {
+		s.mustPost(url, id, body)
+	}
 }
 
 // mustPost sends a report that must be taken at once.

@@ -15,30 +15,50 @@ import (
 // dies: the workers of a route, and those whose end is not written down.
 const most = 8 + 64
 
-// Caddy is killed while reports arrive and are delivered, and started again on the
-// same directory.
+// Caddy is killed while reports arrive, are delivered, and configs are loaded; and it is
+// started again on the same directory.
 func TestKilledUnderLoad(t *testing.T) {
+	endUnderLoad(t, soakRounds(4), (*process).kill, most)
+}
+
+// Caddy that is asked to end leaves nothing of what it did off the record.
+func TestEndedUnderLoad(t *testing.T) {
+	endUnderLoad(t, soakRounds(3), (*process).stop, 0)
+}
+
+// endUnderLoad has Caddy end in several rounds, in each of which at most so many
+// reports may have been delivered without a record of it.
+func endUnderLoad(t *testing.T, rounds int, end func(*process), unsure int) {
 	u, s := newUpstream(t), newSender(t)
 	config := newSetup(t, u.URL)
-	rounds := soakRounds(4)
+	config.global = "grace_period 5s"
 	for round := range rounds {
 		// In every other round, nothing is accepted until it is over.
 		if round%2 == 1 {
 			u.answers(status(http.StatusServiceUnavailable))
 		}
 		p := start(t, config)
+		s.again(p.url) // some of it may be there
 		before := s.taken()
 		stop := s.load(fmt.Sprint("round-", round), func(id string, body []byte) int { return s.once(p.url, id, body) })
+		loaded := make(chan struct{})
+		go func() {
+			defer close(loaded)
+			for round%3 == 2 && p.load(config) == nil {
+			}
+		}()
 		eventually(t, "reports to be taken", func() bool { return s.taken() >= before+50+10*round })
-		p.kill()
+		end(p)
 		stop()
+		<-loaded
 		u.answers(nil)
-		if again := u.again(); again > most*(round+1) {
-			t.Errorf("got %d reports twice after %d rounds, want at most %d for each", again, round+1, most)
+		if again := u.again(); again > unsure*(round+1) {
+			t.Errorf("got %d reports twice after %d rounds, want at most %d for each", again, round+1, unsure)
 		}
 	}
 	p := start(t, config)
 	s.check(p, u)
+	s.again(p.url)
 	s.drain(p, u)
 	t.Logf("%d reports in %d rounds, %d delivered again", s.taken(), rounds, u.again())
 }
