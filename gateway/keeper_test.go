@@ -324,6 +324,44 @@ func TestInboxHasRoomForTheLargestBody(t *testing.T) {
 	}
 }
 
+// A config with another key that is started while the inbox is being opened gets
+// none that was opened with the key before it: it would work until the next start.
+func TestKeeperWhoseKeyChangesWhileItOpens(t *testing.T) {
+	dir := t.TempDir()
+	early, late := []byte("0123456789abcdef0123456789abcdef"), []byte("fedcba9876543210fedcba9876543210")
+	open := func(key []byte) *inbox.Store {
+		t.Helper()
+		store, err := inbox.Open(t.Context(), inbox.Options{Dir: dir, EncryptionKey: key, Logger: slog.New(slog.DiscardHandler)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return store
+	}
+	store := open(early) // as the keeper does, before the late config comes
+	k := newKeeper(t, "key", dir)
+	defer giveBack(t, k)
+	r := &fakeReports{route: "it", accepts: true}
+	c := newConfig(r, late)
+	if err := k.start(c); err != nil {
+		t.Fatal(err)
+	}
+	if k.use(store, early) {
+		t.Error("got an inbox in use that is open with another key than the config's")
+	}
+	if err := store.Close(); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "that the key is wrong", func() bool { _, err := k.get(); return errors.Is(err, inbox.ErrKey) })
+	k.stop(c)
+	back := newConfig(r, early)
+	if err := k.start(back); err != nil {
+		t.Fatal(err)
+	}
+	keepReport(t, k, "1")
+	eventually(t, "the report", func() bool { return r.got.Load() == 1 })
+	k.stop(back)
+}
+
 // What a config is only checked with is not opened.
 func TestKeeperOpensNothingBeforeStart(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "inbox")
