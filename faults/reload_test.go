@@ -36,7 +36,8 @@ func TestReloadsUnderLoad(t *testing.T) {
 		"listen": with(func(c *setup) {
 			c.sites = "http://:" + freePort(t) + " {\nbind 192.0.2.1\nrespond ok\n}"
 			c.routes = toNever.Replace(c.routes)
-			c.inbox += "\nmax_size 1KiB"
+			c.inbox += "\nmax_size 1KiB\nmax_share 100%"
+			c.reports = "max_body 512B"
 		}),
 	}
 	if err := p.load(config); err != nil {

@@ -198,15 +198,21 @@ func (i *Inbox) checkRoom(maxBody int64, routes int) error {
 // bodyOverhead is the part of a body, or less, that its sealing adds.
 const bodyOverhead = 100
 
-// OpenInbox returns the inbox of an account of which a handler keeps reports. One that
-// is being opened is waited for, up to 5 s. Its error wraps one of package inbox, and
-// says why the inbox takes no reports.
-func (a *Account) OpenInbox(ctx context.Context) (*inbox.Store, error) {
-	store, err := a.keeper.wait(ctx)
-	if err != nil {
-		return nil, err
+// OpenInbox returns the inbox of an account of which a handler keeps reports, for
+// one request, which calls done when it has ended. One that is being opened is waited
+// for, up to 5 s. Its error wraps one of package inbox, and says why the inbox takes
+// no reports.
+func (a *Account) OpenInbox(ctx context.Context) (store *inbox.Store, done func(), err error) {
+	a.keeper.users.Add(1)
+	store, err = a.keeper.wait(ctx)
+	if err == nil {
+		err = a.keeper.admit(store)
 	}
-	return store, a.keeper.admit(store)
+	if err != nil {
+		a.keeper.users.Done()
+		return nil, nil, err
+	}
+	return store, a.keeper.users.Done, nil
 }
 
 // Quarantined says that a body was quarantined, because it fits none of the

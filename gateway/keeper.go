@@ -29,6 +29,9 @@ const (
 	verifyAgain = time.Minute
 	// How often it is said that an inbox takes no reports.
 	sayAgain = time.Minute
+	// How long requests have to end that were begun under a config with another
+	// inbox: as long as a body has to arrive, and its report to be stored.
+	usersTime = 20 * time.Second
 	// How long attempts under way have to end when the process does.
 	stopTime = 3 * time.Second
 )
@@ -70,6 +73,7 @@ type keeper struct {
 	opened chan struct{} // closed when there is a store
 	verify chan struct{} // what is quarantined is to be looked at
 	tasks  sync.WaitGroup
+	users  sync.WaitGroup               // requests that may still store something
 	log    atomic.Pointer[slog.Handler] // where the newest config logs to
 	asked  singleflight.Group           // how it is
 }
@@ -131,11 +135,12 @@ func (k *keeper) start(c *startedConfig) error {
 	}
 	k.configs = append(k.configs, c)
 	k.setNewest(c)
-	switch {
-	case k.store != nil:
+	if k.store != nil {
 		k.apply(c)
-	case k.cancel == nil:
-		k.since = time.Now()
+		return nil
+	}
+	k.since = time.Now() // this config may mend what was in the way
+	if k.cancel == nil {
 		ctx, cancel := context.WithCancel(context.Background())
 		k.cancel = cancel
 		k.tasks.Go(func() { k.run(ctx) })
@@ -379,6 +384,9 @@ func (k *keeper) Destruct() error {
 	if k.cancel == nil {
 		return nil // no config was started
 	}
+	if !caddy.Exiting() { // else the server has waited for them
+		k.awaitUsers()
+	}
 	k.cancel()
 	k.tasks.Wait()
 	if k.store == nil {
@@ -391,6 +399,21 @@ func (k *keeper) Destruct() error {
 		}
 	}
 	return k.store.Close()
+}
+
+// awaitUsers lets requests end that were begun under a config that had this inbox.
+func (k *keeper) awaitUsers() {
+	ended := make(chan struct{})
+	go func() {
+		k.users.Wait()
+		close(ended)
+	}()
+	timer := time.NewTimer(usersTime)
+	defer timer.Stop()
+	select {
+	case <-ended:
+	case <-timer.C:
+	}
 }
 
 func (k *keeper) logger() *slog.Logger { return slog.New(newestHandler{k}) }

@@ -86,10 +86,11 @@ func newOpenSite(t *testing.T) (*site, *inbox.Store) {
 	s := newSite(t, "")
 	s.takeReports("keeps", noReports{})
 	s.start()
-	store, err := s.app.Accounts["keeps"].OpenInbox(t.Context())
+	store, done, err := s.app.Accounts["keeps"].OpenInbox(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
+	done()
 	return s, store
 }
 

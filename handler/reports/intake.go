@@ -48,11 +48,12 @@ func (h *Reports) ServeHTTP(w http.ResponseWriter, r *http.Request, _ caddyhttp.
 	if h.Direct {
 		return h.serve(w, r, signature, received, nil)
 	}
-	store, err := h.account.OpenInbox(r.Context()) // before the body is read for nothing
+	store, done, err := h.account.OpenInbox(r.Context()) // before the body is read for nothing
 	if err != nil {
 		h.refuse(w, r, notStored(err))
 		return nil
 	}
+	defer done()
 	return h.serve(w, r, signature, received, store)
 }
 

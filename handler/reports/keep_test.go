@@ -55,10 +55,11 @@ func startKlavi(t testing.TB, ctx caddy.Context) {
 
 func (g *gate) store() *inbox.Store {
 	g.t.Helper()
-	store, err := g.reports.account.OpenInbox(g.t.Context())
+	store, done, err := g.reports.account.OpenInbox(g.t.Context())
 	if err != nil {
 		g.t.Fatal(err)
 	}
+	done()
 	return store
 }
 
