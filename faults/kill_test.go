@@ -63,6 +63,38 @@ func endUnderLoad(t *testing.T, rounds int, end func(*process), unsure int) {
 	t.Logf("%d reports in %d rounds, %d delivered again", s.taken(), rounds, u.again())
 }
 
+// A restart within the time for which Klavi tries loses nothing at all: what was not
+// taken before is taken after.
+func TestRestartWithinKlavisTries(t *testing.T) {
+	t.Parallel()
+	for name, end := range map[string]func(*process){"stopped": (*process).stop, "killed": (*process).kill} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			u, s := newUpstream(t), newSender(t)
+			config := newSetup(t, u.URL)
+			config.global = "grace_period 3s"
+			p := start(t, config)
+			url := p.url
+			stop := s.load("report", func(id string, body []byte) int { return s.post(url, id, body) })
+			for range soakRounds(2) {
+				taken := s.taken()
+				eventually(t, "reports to be taken", func() bool { return s.taken() >= taken+20 })
+				end(p)
+				p = start(t, config)
+			}
+			stop()
+			s.mu.Lock()
+			for id := range s.sent {
+				if !s.acked[id] {
+					t.Errorf("%s was not taken in all tries of Klavi's", id)
+				}
+			}
+			s.mu.Unlock()
+			s.drain(p, u)
+		})
+	}
+}
+
 // Caddy is killed, or the sender goes, while 50 MB are half there: nothing of it is
 // stored, and what was there already goes.
 func TestEndsDuringUpload(t *testing.T) {
