@@ -203,16 +203,16 @@ const bodyOverhead = 100
 // for, up to 5 s. Its error wraps one of package inbox, and says why the inbox takes
 // no reports.
 func (a *Account) OpenInbox(ctx context.Context) (store *inbox.Store, done func(), err error) {
-	a.keeper.users.Add(1)
+	a.keeper.enter()
 	store, err = a.keeper.wait(ctx)
 	if err == nil {
 		err = a.keeper.admit(store)
 	}
 	if err != nil {
-		a.keeper.users.Done()
+		a.keeper.leave()
 		return nil, nil, err
 	}
-	return store, a.keeper.users.Done, nil
+	return store, a.keeper.leave, nil
 }
 
 // Quarantined says that a body was quarantined, because it fits none of the

@@ -29,9 +29,6 @@ const (
 	verifyAgain = time.Minute
 	// How often it is said that an inbox takes no reports.
 	sayAgain = time.Minute
-	// How long requests have to end that were begun under a config with another
-	// inbox: as long as a body has to arrive, and its report to be stored.
-	usersTime = 20 * time.Second
 	// How long attempts under way have to end when the process does.
 	stopTime = 3 * time.Second
 )
@@ -58,22 +55,24 @@ type keeper struct {
 	account, dir string
 	openAgain    time.Duration
 
-	mu      sync.Mutex
-	store   *inbox.Store
-	err     error            // why there is no store
-	since   time.Time        // it is being opened
-	configs []*startedConfig // of those that are started, the newest last
-	newest  *startedConfig   // or else the one that was the last
-	stopped bool             // the process ends, and nothing is delivered any more
-	said    error            // why the store takes no reports, as it was logged
-	saidAt  time.Time
-	cancel  context.CancelFunc
+	mu       sync.Mutex
+	store    *inbox.Store
+	err      error            // why there is no store
+	since    time.Time        // it is being opened
+	configs  []*startedConfig // of those that are started, the newest last
+	newest   *startedConfig   // or else the one that was the last
+	requests int              // that may still store something
+	unused   bool             // no config has it any more
+	stopped  bool             // the process ends, and nothing is delivered any more
+	said     error            // why the store takes no reports, as it was logged
+	saidAt   time.Time
+	cancel   context.CancelFunc
 
 	newer  chan struct{} // there is a newer config than the one it is opened with
 	opened chan struct{} // closed when there is a store
 	verify chan struct{} // what is quarantined is to be looked at
 	tasks  sync.WaitGroup
-	users  sync.WaitGroup               // requests that may still store something
+	closed sync.Once
 	log    atomic.Pointer[slog.Handler] // where the newest config logs to
 	asked  singleflight.Group           // how it is
 }
@@ -378,41 +377,64 @@ func (k *keeper) stopDelivering() {
 	store.StopDelivering(ctx)
 }
 
-// Destruct closes the inbox: no config uses it any more. What was begun to be
-// stored is stored.
+// Destruct closes the inbox: no config uses it any more. Requests that were begun
+// with it are still stored, and the reload does not wait for them.
 func (k *keeper) Destruct() error {
-	if k.cancel == nil {
-		return nil // no config was started
-	}
-	if !caddy.Exiting() { // else the server has waited for them
-		k.awaitUsers()
-	}
-	k.cancel()
-	k.tasks.Wait()
-	if k.store == nil {
+	k.mu.Lock()
+	k.unused = true
+	inUse := k.requests > 0
+	k.mu.Unlock()
+	if inUse && !caddy.Exiting() { // when Caddy ends, its server has waited
 		return nil
 	}
-	k.stopDelivering()
-	if !caddy.Exiting() {
-		if st, err := k.store.Stats(context.Background()); err == nil && st.Waiting+st.Dead > 0 {
-			k.logger().Warn("reports are left in an inbox that the config does not use any more", "dir", k.dir, "waiting", st.Waiting, "dead", st.Dead)
-		}
-	}
-	return k.store.Close()
+	return k.close()
 }
 
-// awaitUsers lets requests end that were begun under a config that had this inbox.
-func (k *keeper) awaitUsers() {
-	ended := make(chan struct{})
-	go func() {
-		k.users.Wait()
-		close(ended)
+// enter notes that a request is going to store something; leave, that it has ended.
+func (k *keeper) enter() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.requests++
+}
+
+func (k *keeper) leave() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.requests--; k.requests > 0 || !k.unused {
+		return
+	}
+	go func() { // the request is to be answered first
+		if err := k.close(); err != nil {
+			k.logger().Error("closing the inbox failed", "dir", k.dir, "error", err)
+		}
 	}()
-	timer := time.NewTimer(usersTime)
-	defer timer.Stop()
-	select {
-	case <-ended:
-	case <-timer.C:
+}
+
+// close ends all that start has begun.
+func (k *keeper) close() (err error) {
+	k.closed.Do(func() {
+		if k.cancel == nil {
+			return // no config was started
+		}
+		k.cancel()
+		k.tasks.Wait()
+		if k.store == nil {
+			return
+		}
+		k.stopDelivering()
+		if !caddy.Exiting() {
+			k.warnOfRest()
+		}
+		err = k.store.Close()
+	})
+	return err
+}
+
+// warnOfRest says what lies in an inbox that is closed while Caddy goes on.
+func (k *keeper) warnOfRest() {
+	st, err := k.store.Stats(context.Background())
+	if err == nil && st.Waiting+st.Dead > 0 {
+		k.logger().Warn("reports are left in an inbox that the config does not use any more", "dir", k.dir, "waiting", st.Waiting, "dead", st.Dead)
 	}
 }
 
