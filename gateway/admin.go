@@ -1,10 +1,10 @@
 package gateway
 
 import (
-	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/url"
 	"slices"
@@ -220,44 +220,20 @@ func parameters(r *http.Request, fields map[string]*string, others ...string) (u
 // openStore returns the inbox of an account, as this process has it open; account
 // may be empty where there is only one. It opens none.
 func openStore(account string) (*inbox.Store, error) {
-	started := startedKeepers()
-	var names []string
-	for _, k := range started {
-		names = append(names, k.account)
-	}
-	i := slices.IndexFunc(started, func(k *keeper) bool { return k.account == account })
+	inForce := keepersInForce()
+	names := slices.Sorted(maps.Keys(inForce))
+	k, ok := inForce[account]
 	switch {
-	case len(started) == 0:
+	case len(names) == 0:
 		return nil, refuse(http.StatusNotFound, "no inbox is in use: klavi_reports without direct has one")
-	case account == "" && len(started) == 1:
-		i = 0
+	case account == "" && len(names) == 1:
+		k = inForce[names[0]]
 	case account == "":
 		return nil, refuse(http.StatusBadRequest, "which account? Add ?account=<name>: there is %s", strings.Join(names, ", "))
-	case i < 0:
+	case !ok:
 		return nil, refuse(http.StatusNotFound, "this account has no inbox: there is that of %s", strings.Join(names, ", "))
 	}
-	return started[i].get()
-}
-
-// startedKeepers returns those of the configs that run, one for each account.
-func startedKeepers() []*keeper {
-	var found []*keeper
-	since := make(map[*keeper]int64)
-	keepers.Range(func(_, value any) bool {
-		k := value.(*keeper)
-		k.mu.Lock()
-		defer k.mu.Unlock()
-		if len(k.configs) > 0 {
-			found = append(found, k)
-			since[k] = k.since.UnixNano()
-		}
-		return true
-	})
-	// While a reload moves an inbox, an account has two: the newer one is meant.
-	slices.SortFunc(found, func(a, b *keeper) int {
-		return cmp.Or(cmp.Compare(a.account, b.account), cmp.Compare(since[b], since[a]))
-	})
-	return slices.CompactFunc(found, func(a, b *keeper) bool { return a.account == b.account })
+	return k.get()
 }
 
 // Interface guards

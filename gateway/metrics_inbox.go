@@ -86,7 +86,7 @@ func (g gaugesOf) send(d *prometheus.Desc, value float64, route ...string) {
 }
 
 func (g gaugesOf) sendHeld(h held) {
-	g.send(gauges.bytes, float64(h.stats.Bytes+h.stats.QuarantinedBytes))
+	g.send(gauges.bytes, float64(h.stats.Bytes))
 	g.send(gauges.quarantined, float64(h.stats.Quarantined))
 	g.send(gauges.damaged, float64(h.stats.Damaged))
 	for _, r := range h.routes {
@@ -107,20 +107,4 @@ func number(yes bool) float64 {
 		return 1
 	}
 	return 0
-}
-
-// keepersInForce returns the keepers that a config has started and not stopped, one
-// for each account: while a reload changes its dir, there are two.
-func keepersInForce() map[string]*keeper {
-	newest := make(map[string]*keeper)
-	keepers.Range(func(_, value any) bool {
-		k := value.(*keeper)
-		k.mu.Lock()
-		defer k.mu.Unlock()
-		if other := newest[k.account]; len(k.configs) > 0 && (other == nil || other.since.Before(k.since)) {
-			newest[k.account] = k
-		}
-		return true
-	})
-	return newest
 }

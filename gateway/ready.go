@@ -116,3 +116,19 @@ func reason(err error) string {
 		return "unavailable"
 	}
 }
+
+// keepersInForce returns the keepers that a config has started and not stopped, one
+// for each account: while a reload changes its dir, there are two.
+func keepersInForce() map[string]*keeper {
+	newest := make(map[string]*keeper)
+	keepers.Range(func(_, value any) bool {
+		k := value.(*keeper)
+		k.mu.Lock()
+		defer k.mu.Unlock()
+		if other := newest[k.account]; len(k.configs) > 0 && (other == nil || other.since.Before(k.since)) {
+			newest[k.account] = k
+		}
+		return true
+	})
+	return newest
+}
