@@ -70,7 +70,7 @@ func (rep *report) header(attempt int) http.Header {
 	// events.
 	set("Idempotency-Key", rep.head.ReportID)
 	if rep.head.Kind == inbox.KindReport {
-		set("Klavi-Report-Type", join(rep.head.Subjects))
+		set("Klavi-Report-Type", rep.reportType())
 		set("Klavi-Report-Id", rep.head.ReportID)
 		set("Klavi-Request-Id", rep.head.RequestID)
 		if rep.head.Code != 0 {

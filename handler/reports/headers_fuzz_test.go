@@ -17,7 +17,7 @@ import (
 var bodiesForHeaders = []string{
 	`{"productName":"pf_loans","productReportId":"r-1","code":204,"requestId":"q-1","links":[{"linkId":"l-1","consents":[{"consentId":"c-1"},{"consentId":"c-2"}]}]}`,
 	`{"productName":"pf_loans","productReportId":"a\r\nKlavi-Account: other"}`, `{"productName":"pf_loans","productReportId":"a,b","requestId":"a b"}`, `{"productName":"pf_loans","productReportId":"a b"}`,
-	`{"productName":"pf_loans\n"}`, `{"productName":"pf_loans","productReportId":"\u0000"}`, `{"productName":"pf_loans","productReportId":"é"}`,
+	`{"productName":","}`, `{"productName":"pf_loans\n"}`, `{"productName":"pf_loans","productReportId":"\u0000"}`, `{"productName":"pf_loans","productReportId":"é"}`,
 	`{"productName":"pf_loans","code":-1,"links":[{"linkId":"a,b"},{"linkId":"\\\"~!"}]}`, `{"productName":"pf_loans","requestId":"` + strings.Repeat("q", 256) + `"}`,
 	`[{"eventName":"link_created","eventId":"e-1","payload":{"linkId":"l-1"}},{"eventName":"a,b","eventID":"e,2"},{"eventName":"link_created","eventId":"e-1"}]`,
 	`{"eventName":"x","eventId":"\ud800"}`, `{"eventName":"x","payload":{"consents":[` + strings.Repeat(`{"consentId":"`+strings.Repeat("c", 200)+`"},`, 20) + `{}]}}`,

@@ -197,6 +197,14 @@ func short(text string) string {
 	return text
 }
 
+// reportType is what the report is, if it is one.
+func (rep *report) reportType() string {
+	if rep.head.Kind != inbox.KindReport || len(rep.head.Subjects) == 0 {
+		return ""
+	}
+	return rep.head.Subjects[0]
+}
+
 // fields says in a log line which report it is, and nothing of what is in it.
 func (rep *report) fields() []zap.Field {
 	fields := []zap.Field{
@@ -209,7 +217,7 @@ func (rep *report) fields() []zap.Field {
 	switch rep.head.Kind {
 	case inbox.KindReport:
 		return append(fields,
-			zap.String("report_type", loggable(join(rep.head.Subjects))),
+			zap.String("report_type", loggable(rep.reportType())),
 			zap.String("report_id", loggable(rep.head.ReportID)))
 	case inbox.KindEvent:
 		return append(fields,
