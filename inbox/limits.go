@@ -24,6 +24,8 @@ type room struct {
 	held       int64
 	committing int64
 	subjects   map[subject]int64 // of held
+	// full: a report found no room, and none has gone since.
+	full bool
 }
 
 type subject struct {
@@ -68,8 +70,10 @@ func (s *Store) takeRoom(n int64) (release func(), err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if limit > 0 && r.held+r.committing+n > limit {
+		r.full = true
 		return nil, maxSizeReached(limit)
 	}
+	r.full = false
 	r.committing += n
 	return func() {
 		r.mu.Lock()
@@ -87,6 +91,7 @@ func (r *room) hold(kind Kind, names []string, n int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.held += n
+	r.full = r.full && n > 0
 	for _, name := range names {
 		key := subject{kind, name}
 		if r.subjects[key] += n; r.subjects[key] <= 0 {
@@ -95,10 +100,23 @@ func (r *room) hold(kind Kind, names []string, n int64) {
 	}
 }
 
+func (r *room) isFull() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.full
+}
+
+// change forgets that there was no room: there may be more of it.
+func (r *room) change() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.full = false
+}
+
 func (r *room) clear() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.held = 0
+	r.held, r.full = 0, false
 	r.subjects = make(map[subject]int64)
 }
 

@@ -118,3 +118,35 @@ func TestMaxShare(t *testing.T) {
 		t.Errorf("got %v from Ready, want none: others have room", err)
 	}
 }
+
+// Where a report finds no room, nobody is told that there is some, until one has
+// gone or there is more.
+func TestNotReadyWhenAReportFoundNoRoom(t *testing.T) {
+	s, _, _ := clocked(t, Settings{MaxSize: 300_000})
+	ready := func(when string, want error) {
+		t.Helper()
+		if err := s.Ready(); !errors.Is(err, want) {
+			t.Errorf("%s: got %v, want %v", when, err, want)
+		}
+	}
+	refused := func() {
+		t.Helper()
+		if _, err := put(s, testHead("too much"), randomBody(200_000)); !errors.Is(err, ErrFull) {
+			t.Fatalf("got %v, want %v", err, ErrFull)
+		}
+	}
+	ready("empty", nil)
+	uid := mustPut(t, s, testHead("a"), randomBody(200_000)).UID
+	ready("with one", nil)
+	refused()
+	ready("after a report without room", ErrFull)
+	mustPut(t, s, testHead("small"), randomBody(1000))
+	ready("after one that fits", nil)
+	refused()
+	s.Configure(Settings{MaxSize: 1 << 20})
+	ready("with more room", nil)
+	s.Configure(Settings{MaxSize: 300_000})
+	refused()
+	end(t, s, uid, "delivered")
+	ready("when one has gone", nil)
+}

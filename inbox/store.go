@@ -186,6 +186,7 @@ func (s *Store) openOnce(ctx context.Context) error {
 		if err := s.w.transact([]*op{{fn: createTables}, {fn: s.writeMeta}}); err != nil {
 			return err
 		}
+		s.log.Info("a new inbox was begun: there was none in its directory", "dir", s.dir)
 	}
 	readers, err := openReaders(path)
 	if err != nil {
@@ -278,6 +279,7 @@ func (s *Store) Close() error {
 func (s *Store) Configure(st Settings) {
 	st.fillDefaults()
 	s.current.Store(&st)
+	s.room.change()
 }
 
 func (s *Store) settings() Settings { return *s.current.Load() }

@@ -144,10 +144,14 @@ func (s *Store) owns() error {
 }
 
 // Ready returns why reports cannot be stored just now, nil if they can. It tries,
-// with a small file.
+// with a small file. Where the last report found no room below max_size, it is full,
+// though a smaller one might fit.
 func (s *Store) Ready() error {
 	if err := s.Admit(); err != nil {
 		return err
+	}
+	if s.room.isFull() {
+		return maxSizeReached(s.settings().MaxSize)
 	}
 	return s.files.probe()
 }
