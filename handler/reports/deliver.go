@@ -85,7 +85,8 @@ func (h *Reports) deliver(ctx context.Context, route *Route, rep *report, b *bod
 		defer b.release()
 		ctx, cancel := context.WithDeadline(ctx, deadline)
 		defer cancel()
-		return h.attempt(ctx, route, rep, 1)
+		_, err := h.attempt(ctx, route, rep, 1)
+		return err
 	})
 }
 
@@ -114,12 +115,12 @@ var (
 	errPanicked   = errors.New("a handler of the route panicked")
 )
 
-// attempt delivers a report to one route, and notes how it went.
-func (h *Reports) attempt(ctx context.Context, route *Route, rep *report, attempt int) error {
+// attempt delivers a report to one route, and notes how it went. The status is that
+// with which the route has accepted it.
+func (h *Reports) attempt(ctx context.Context, route *Route, rep *report, attempt int) (int, error) {
 	began := time.Now()
 	ctx, span := startSpan(ctx, route.Name)
-	err := h.run(ctx, route, rep, attempt)
-	status := http.StatusOK
+	status, err := h.run(ctx, route, rep, attempt)
 	if f, ok := errors.AsType[*failure](err); ok {
 		f.late = ctx.Err() != nil
 		status = f.status
@@ -138,7 +139,7 @@ func (h *Reports) attempt(ctx context.Context, route *Route, rep *report, attemp
 		c.Write(append(rep.fields(), zap.String("route", route.Name), zap.Int("attempt", attempt),
 			zap.Duration("duration", took), zap.Int("status", status), masked(err))...)
 	}
-	return err
+	return status, err
 }
 
 // failureLevel is that of a failed attempt: a direct report is lost with it, and one
@@ -158,8 +159,9 @@ func masked(err error) zap.Field {
 	return zap.String("error", string(gateway.Mask([]byte(err.Error()))))
 }
 
-// run has the route's handlers take the report. The error is a *failure.
-func (h *Reports) run(ctx context.Context, route *Route, rep *report, attempt int) (err error) {
+// run has the route's handlers take the report, and returns the status with which
+// they did. The error is a *failure.
+func (h *Reports) run(ctx context.Context, route *Route, rep *report, attempt int) (status int, err error) {
 	rec := newRecorder()
 	defer func() {
 		// A dying upstream ends its handler with a panic, which would end the
@@ -181,17 +183,17 @@ func (h *Reports) run(ctx context.Context, route *Route, rep *report, attempt in
 	if err := route.handler.ServeHTTP(rec, r); err != nil {
 		var he caddyhttp.HandlerError
 		if errors.As(err, &he) && he.Err != nil {
-			return &failure{status: he.StatusCode, err: he.Err}
+			return 0, &failure{status: he.StatusCode, err: he.Err}
 		}
-		return &failure{status: he.StatusCode, err: err}
+		return 0, &failure{status: he.StatusCode, err: err}
 	}
 	switch {
 	case rec.status == 0:
-		return &failure{err: errSilent}
+		return 0, &failure{err: errSilent}
 	case !rec.accepted():
-		return &failure{status: rec.status, retryAfter: retryAfter(rec.header, time.Now()), err: errNotAStatus}
+		return 0, &failure{status: rec.status, retryAfter: retryAfter(rec.header, time.Now()), err: errNotAStatus}
 	}
-	return nil
+	return rec.status, nil
 }
 
 // notAccepted returns the answer for a report that a route did not accept.

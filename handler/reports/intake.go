@@ -206,8 +206,11 @@ func (h *Reports) refuse(w http.ResponseWriter, r *http.Request, no *refusal) {
 	h.account.CountReportRefused(no.reason)
 	level := zap.DebugLevel
 	message := "request refused that is no signed report"
-	if no.signed {
+	switch {
+	case no.signed:
 		message = "signed report refused"
+	case isOfInbox(no.err):
+		message = "request refused: the inbox takes no reports"
 	}
 	ours := errors.Is(no.err, errSpool) && !isOfInbox(no.err) // the inbox says by itself what is wrong with it
 	if no.signed || ours || h.lane(r) == klaviLane {

@@ -48,17 +48,19 @@ func (h *Reports) Deliver(ctx context.Context, name string, d *inbox.Delivery) i
 	for _, route := range h.Routes {
 		if route.Name == name {
 			rep := h.stored(d)
-			return outcome(h.attempt(recallTrace(ctx, rep.sender.Trace), route, rep, d.Attempt))
+			status, err := h.attempt(recallTrace(ctx, rep.sender.Trace), route, rep, d.Attempt)
+			return outcome(status, err)
 		}
 	}
 	return inbox.Outcome{Reason: "the route is not there any more"}
 }
 
-// outcome is what the record is to hold of an attempt. What a handler's error says
+// outcome is what the record is to hold of an attempt, with the status if it was
+// accepted. What a handler's error says
 // may be anything, so it is left to the log.
-func outcome(err error) inbox.Outcome {
+func outcome(status int, err error) inbox.Outcome {
 	if err == nil {
-		return inbox.Outcome{Accepted: true, Status: http.StatusOK}
+		return inbox.Outcome{Accepted: true, Status: status}
 	}
 	f, ok := errors.AsType[*failure](err)
 	if !ok {
