@@ -203,7 +203,9 @@ const bodyOverhead = 100
 // for, up to 5 s. Its error wraps one of package inbox, and says why the inbox takes
 // no reports.
 func (a *Account) OpenInbox(ctx context.Context) (store *inbox.Store, done func(), err error) {
-	a.keeper.enter()
+	if !a.keeper.enter() {
+		return nil, nil, fmt.Errorf("%w: the config of this request is gone, and its inbox closed", inbox.ErrUnavailable)
+	}
 	store, err = a.keeper.wait(ctx)
 	if err == nil {
 		err = a.keeper.admit(store)

@@ -29,6 +29,8 @@ const (
 	verifyAgain = time.Minute
 	// How often it is said that an inbox takes no reports.
 	sayAgain = time.Minute
+	// How long closing may take.
+	closeTime = 10 * time.Second
 	// How long attempts under way have to end when the process does.
 	stopTime = 3 * time.Second
 )
@@ -49,30 +51,38 @@ type Reports interface {
 // settings are no part of the key: two stores on one directory would lose reports.
 var keepers = caddy.NewUsagePool()
 
+// lingering are keepers that no config has any more, and requests that were begun
+// with them still do.
+var lingering = struct {
+	sync.Mutex
+	byKey map[string]*keeper
+}{byKey: make(map[string]*keeper)}
+
 // keeper has the inbox of an account open from when the first config is started
 // that uses it, until the last one is gone.
 type keeper struct {
 	account, dir string
 	openAgain    time.Duration
 
-	mu       sync.Mutex
-	store    *inbox.Store
-	err      error            // why there is no store
-	since    time.Time        // it is being opened
-	configs  []*startedConfig // of those that are started, the newest last
-	newest   *startedConfig   // or else the one that was the last
-	requests int              // that may still store something
-	unused   bool             // no config has it any more
-	stopped  bool             // the process ends, and nothing is delivered any more
-	said     error            // why the store takes no reports, as it was logged
-	saidAt   time.Time
-	cancel   context.CancelFunc
+	// Of lingering, whose lock they have.
+	requests int
+	closed   bool
+
+	mu      sync.Mutex
+	store   *inbox.Store
+	err     error            // why there is no store
+	since   time.Time        // it is being opened
+	configs []*startedConfig // of those that are started, the newest last
+	newest  *startedConfig   // or else the one that was the last
+	stopped bool             // the process ends, and nothing is delivered any more
+	said    error            // why the store takes no reports, as it was logged
+	saidAt  time.Time
+	cancel  context.CancelFunc
 
 	newer  chan struct{} // there is a newer config than the one it is opened with
 	opened chan struct{} // closed when there is a store
 	verify chan struct{} // what is quarantined is to be looked at
 	tasks  sync.WaitGroup
-	closed sync.Once
 	log    atomic.Pointer[slog.Handler] // where the newest config logs to
 	asked  singleflight.Group           // how it is
 }
@@ -90,7 +100,14 @@ func (c *startedConfig) key() []byte { return c.account.inboxKey } // nil: unenc
 
 func acquireKeeper(account, dir string) (*keeper, error) {
 	dir = realPath(dir)
-	value, _, err := keepers.LoadOrNew(keeperKey(account, dir), func() (caddy.Destructor, error) {
+	key := keeperKey(account, dir)
+	value, _, err := keepers.LoadOrNew(key, func() (caddy.Destructor, error) {
+		lingering.Lock()
+		defer lingering.Unlock()
+		if k := lingering.byKey[key]; k != nil {
+			delete(lingering.byKey, key)
+			return k, nil
+		}
 		return &keeper{
 			account: account, dir: dir, openAgain: openAgain,
 			newer: make(chan struct{}, 1), opened: make(chan struct{}), verify: make(chan struct{}, 1),
@@ -209,9 +226,7 @@ func (k *keeper) open(ctx context.Context) *inbox.Store {
 		options := k.options()
 		store, err := inbox.Open(ctx, options)
 		if err == nil && ctx.Err() == nil && k.use(store, options.EncryptionKey) {
-			if said != "" {
-				k.logger().Info("the inbox is open", "dir", k.dir)
-			}
+			k.sayOpen(store)
 			return store
 		}
 		if err == nil { // it comes too late, or a newer config has another key
@@ -240,6 +255,14 @@ func (k *keeper) open(ctx context.Context) *inbox.Store {
 	}
 }
 
+// sayOpen says that the inbox is open, and what lies in it: a disk that is not
+// mounted is seen by what is not there.
+func (k *keeper) sayOpen(store *inbox.Store) {
+	if st, err := store.Stats(context.Background()); err == nil {
+		k.logger().Info("the inbox is open", "dir", k.dir, "waiting", st.Waiting, "dead", st.Dead)
+	}
+}
+
 // options are those of the newest config.
 func (k *keeper) options() inbox.Options {
 	k.mu.Lock()
@@ -257,13 +280,13 @@ func (k *keeper) options() inbox.Options {
 // use has the store be used that was opened just now, unless its key is not that
 // of the newest config.
 func (k *keeper) use(store *inbox.Store, key []byte) bool {
+	if err := store.ServeSocket(); err != nil {
+		k.logger().Warn("caddy klavi cannot reach the inbox while Caddy is running", "dir", k.dir, "error", err)
+	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if !sameKey(k.newest, key) {
 		return false
-	}
-	if err := store.ServeSocket(); err != nil {
-		k.logger().Warn("caddy klavi cannot reach the inbox while Caddy is running", "dir", k.dir, "error", err)
 	}
 	k.store, k.err = store, nil
 	for _, c := range k.configs {
@@ -351,14 +374,19 @@ func (k *keeper) get() (*inbox.Store, error) {
 func (k *keeper) admit(store *inbox.Store) error {
 	err := store.Admit()
 	k.mu.Lock()
-	defer k.mu.Unlock()
+	said, before := false, k.said
 	switch {
-	case err == nil && k.said != nil:
-		k.logger().Info("the inbox takes reports again", "dir", k.dir)
+	case err == nil:
 		k.said = nil
-	case err != nil && (k.said == nil || errors.Is(k.said, inbox.ErrFull) != errors.Is(err, inbox.ErrFull)) && time.Since(k.saidAt) > sayAgain:
+	case (before == nil || errors.Is(before, inbox.ErrFull) != errors.Is(err, inbox.ErrFull)) && time.Since(k.saidAt) > sayAgain:
+		said, k.said, k.saidAt = true, err, time.Now()
+	}
+	k.mu.Unlock()
+	switch {
+	case said:
 		k.logger().Error("the inbox takes no reports: they are answered 503 until it does", "dir", k.dir, "error", err)
-		k.said, k.saidAt = err, time.Now()
+	case err == nil && before != nil:
+		k.logger().Info("the inbox takes reports again", "dir", k.dir)
 	}
 	return err
 }
@@ -377,32 +405,44 @@ func (k *keeper) stopDelivering() {
 	store.StopDelivering(ctx)
 }
 
-// Destruct closes the inbox: no config uses it any more. Requests that were begun
-// with it are still stored, and the reload does not wait for them.
+// Destruct closes the inbox: no config uses it any more. The requests that were
+// begun with it still store their reports, and the reload does not wait for them.
 func (k *keeper) Destruct() error {
-	k.mu.Lock()
-	k.unused = true
-	inUse := k.requests > 0
-	k.mu.Unlock()
-	if inUse && !caddy.Exiting() { // when Caddy ends, its server has waited
+	lingering.Lock()
+	if k.requests > 0 {
+		lingering.byKey[keeperKey(k.account, k.dir)] = k
+		lingering.Unlock()
 		return nil
 	}
+	k.closed = true
+	lingering.Unlock()
 	return k.close()
 }
 
-// enter notes that a request is going to store something; leave, that it has ended.
-func (k *keeper) enter() {
-	k.mu.Lock()
-	defer k.mu.Unlock()
+// enter notes that a request is going to store something. It is false if the inbox
+// has been closed: the request came with a config that is gone.
+func (k *keeper) enter() bool {
+	lingering.Lock()
+	defer lingering.Unlock()
+	if k.closed {
+		return false
+	}
 	k.requests++
+	return true
 }
 
+// leave notes that a request has ended. The last one closes an inbox that no config
+// has any more.
 func (k *keeper) leave() {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if k.requests--; k.requests > 0 || !k.unused {
+	lingering.Lock()
+	defer lingering.Unlock()
+	k.requests--
+	key := keeperKey(k.account, k.dir)
+	if k.requests > 0 || lingering.byKey[key] != k {
 		return
 	}
+	delete(lingering.byKey, key)
+	k.closed = true
 	go func() { // the request is to be answered first
 		if err := k.close(); err != nil {
 			k.logger().Error("closing the inbox failed", "dir", k.dir, "error", err)
@@ -410,24 +450,35 @@ func (k *keeper) leave() {
 	}()
 }
 
-// close ends all that start has begun.
-func (k *keeper) close() (err error) {
-	k.closed.Do(func() {
-		if k.cancel == nil {
-			return // no config was started
-		}
-		k.cancel()
-		k.tasks.Wait()
-		if k.store == nil {
-			return
-		}
-		k.stopDelivering()
-		if !caddy.Exiting() {
-			k.warnOfRest()
-		}
-		err = k.store.Close()
-	})
-	return err
+// close ends all that start has begun. It does not wait for ever: a disk that hangs
+// keeps the inbox locked, and no config from being loaded.
+func (k *keeper) close() error {
+	if k.cancel == nil {
+		return nil // no config was started
+	}
+	closed := make(chan error, 1)
+	go func() { closed <- k.closeStore() }()
+	timer := time.NewTimer(closeTime)
+	defer timer.Stop()
+	select {
+	case err := <-closed:
+		return err
+	case <-timer.C:
+		return fmt.Errorf("the inbox in %s does not close: its disk does not answer", k.dir)
+	}
+}
+
+func (k *keeper) closeStore() error {
+	k.cancel()
+	k.tasks.Wait()
+	if k.store == nil {
+		return nil
+	}
+	k.stopDelivering()
+	if !caddy.Exiting() {
+		k.warnOfRest()
+	}
+	return k.store.Close()
 }
 
 // warnOfRest says what lies in an inbox that is closed while Caddy goes on.

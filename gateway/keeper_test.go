@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -269,6 +270,81 @@ func TestKeeperLooksAtTheQuarantineAgain(t *testing.T) {
 	})
 	k.stop(next)
 	k.stop(old)
+}
+
+// A request that was begun with an inbox keeps it open when no config has it any
+// more, for itself and for a config that comes back to it.
+func TestKeeperStaysForRequests(t *testing.T) {
+	dir := t.TempDir()
+	k := newKeeper(t, "requests", dir)
+	r := &fakeReports{route: "it", accepts: true}
+	c := newConfig(r, nil)
+	if err := k.start(c); err != nil {
+		t.Fatal(err)
+	}
+	store, err := k.wait(t.Context())
+	if err != nil || !k.enter() {
+		t.Fatalf("got %v, want the inbox for a request", err)
+	}
+	k.stop(c)
+	giveBack(t, k)
+	keepReport(t, k, "1")
+
+	again := newKeeper(t, "requests", dir)
+	if again != k {
+		t.Fatal("got another keeper while a request has the inbox open, want the same")
+	}
+	back := newConfig(r, nil)
+	if err := again.start(back); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the report", func() bool { return r.got.Load() == 1 })
+	k.leave() // it is in use
+	keepReport(t, again, "12")
+
+	if !again.enter() {
+		t.Fatal("got no inbox for a request of a config that runs")
+	}
+	again.stop(back)
+	giveBack(t, again)
+	again.leave()
+	eventually(t, "that it is closed", func() bool { return errors.Is(store.Ready(), inbox.ErrUnavailable) })
+	if again.enter() {
+		t.Error("got an inbox for a request when it is closed")
+	}
+}
+
+// Who asks which inboxes are in force does so while configs come and go.
+func TestKeepersInForce(t *testing.T) {
+	blocked := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(blocked, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r := &fakeReports{route: "it"}
+	first, second := newKeeper(t, "in force", t.TempDir()), newKeeper(t, "in force", filepath.Join(blocked, "below"))
+	defer giveBack(t, first)
+	defer giveBack(t, second)
+	c := newConfig(r, nil)
+	if err := first.start(c); err != nil {
+		t.Fatal(err)
+	}
+	defer first.stop(c)
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for range 300 {
+			next := newConfig(r, nil)
+			if err := second.start(next); err != nil {
+				t.Error(err)
+			}
+			second.stop(next)
+		}
+	})
+	for range 300 {
+		if k := keepersInForce()["in force"]; k != first && k != second {
+			t.Fatalf("got %v in force, want one of the two", k)
+		}
+	}
+	wg.Wait()
 }
 
 // What keeps the inbox from taking reports is said once, and that it is over.

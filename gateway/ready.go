@@ -39,6 +39,9 @@ func (k *keeper) held(ctx context.Context) (held, error) {
 		return held{}, err
 	}
 	value, err := k.ask(ctx, "held", func() (any, error) {
+		// Others may wait for this call who have more time.
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), askTime)
+		defer cancel()
 		var h held
 		var err error
 		if h.stats, err = store.Stats(ctx); err != nil {
@@ -120,13 +123,13 @@ func reason(err error) string {
 // keepersInForce returns the keepers that a config has started and not stopped, one
 // for each account: while a reload changes its dir, there are two.
 func keepersInForce() map[string]*keeper {
-	newest := make(map[string]*keeper)
+	newest, since := make(map[string]*keeper), make(map[string]time.Time)
 	keepers.Range(func(_, value any) bool {
 		k := value.(*keeper)
 		k.mu.Lock()
 		defer k.mu.Unlock()
-		if other := newest[k.account]; len(k.configs) > 0 && (other == nil || other.since.Before(k.since)) {
-			newest[k.account] = k
+		if len(k.configs) > 0 && (newest[k.account] == nil || since[k.account].Before(k.since)) {
+			newest[k.account], since[k.account] = k, k.since
 		}
 		return true
 	})
