@@ -140,8 +140,12 @@ func parseBaseURL(a *gateway.Account, d *caddyfile.Dispenser) error {
 // secret reads a key. Its errors do not show what is there: a key with a space in
 // it, put in by {$NAME}, arrives as two arguments.
 func secret(into *string, d *caddyfile.Dispenser) error {
+	name := d.Val()
 	if !d.AllArgs(into) || *into == "" {
 		return errUsage
+	}
+	if err := gateway.CheckPlaceholders(*into); err != nil {
+		return d.Errf("%s: %w", name, err)
 	}
 	return nil
 }
@@ -151,6 +155,9 @@ func parseAcceptSecretKeys(a *gateway.Account, d *caddyfile.Dispenser) error {
 	for d.NextArg() {
 		if d.Val() == "" {
 			return d.Err("accept_secret_keys has an empty key")
+		}
+		if err := gateway.CheckPlaceholders(d.Val()); err != nil {
+			return d.Errf("accept_secret_keys: %w", err)
 		}
 		if slices.Contains(a.AcceptSecretKeys, d.Val()) {
 			return d.Errf("accept_secret_keys has a key twice: key %d is one of those before it", len(a.AcceptSecretKeys)+1)
