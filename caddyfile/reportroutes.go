@@ -52,6 +52,9 @@ func parseRoute(b *reportsBlock, d *caddyfile.Dispenser) error {
 	}
 	switch isBlock := len(segment) > 1; {
 	case isBlock && url != "":
+		if near, ok := klavi.Nearest(segment[2].Text, names(optionsOfRoutes)); ok {
+			return d.Errf("the block of %s has no option %q: did you mean %s?", kind, segment[2].Text, near)
+		}
 		return d.Errf("%s has a URL, and %q in its block: a route has one target, so leave one of them out; only concurrency and timeout "+
 			"can stand in the block behind a URL", kind, segment[2].Text)
 	case isBlock:
@@ -216,9 +219,17 @@ func (b *reportsBlock) checkPatterns(kind string, words []string, d *caddyfile.D
 		case kind == "event" && (word == "" || strings.Trim(stem, "abcdefghijklmnopqrstuvwxyz0123456789_") != ""):
 			return d.Errf("event has %q, which is not the name of an event: it is made of lower-case letters, digits and underscores, "+
 				"such as consent_revoked, and may end in *; * alone stands for all", word)
+		case kind == "event" && isReportType(stem):
+			return d.Errf("event has %q, which is a type of reports: write specific %[1]s", word)
 		}
 	}
 	return nil
+}
+
+// isReportType tells types of reports, and what they begin with, from names of
+// events.
+func isReportType(name string) bool {
+	return strings.HasPrefix(name, "pf_") || strings.HasPrefix(name, "pj_")
 }
 
 func (b *reportsBlock) has(is func(*reports.Route) bool) bool {
