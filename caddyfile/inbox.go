@@ -1,13 +1,16 @@
 package caddyfile
 
 import (
+	"cmp"
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 
 	"github.com/caddy-klavi/caddy-klavi/gateway"
+	"github.com/caddy-klavi/caddy-klavi/inbox"
 	"github.com/caddy-klavi/caddy-klavi/klavi"
 )
 
@@ -38,6 +41,9 @@ func parseInbox(a *gateway.Account, d *caddyfile.Dispenser) error {
 		return d.Err("inbox has encryption_key and unencrypted: leave one of them out")
 	case a.Inbox.MaxShare != 0 && a.Inbox.MaxSize == 0:
 		return d.Err("inbox has max_share, which is a part of max_size, and no max_size")
+	case time.Duration(a.Inbox.RetryMaxInterval) > cmp.Or(time.Duration(a.Inbox.RetryFor), inbox.DefaultRetryFor):
+		return d.Errf("retry_max_interval is longer than retry_for, which is %s: a report would die before it is tried again",
+			cmp.Or(time.Duration(a.Inbox.RetryFor), inbox.DefaultRetryFor))
 	}
 	return nil
 }
@@ -101,6 +107,9 @@ func parseEraseOn(i *gateway.Inbox, d *caddyfile.Dispenser) error {
 	for _, name := range i.EraseOn {
 		if strings.Trim(name, "abcdefghijklmnopqrstuvwxyz0123456789_") != "" {
 			return d.Errf("erase_on has %q, which is not the name of an event, such as consent_deleted_by_user", name)
+		}
+		if isReportType(name) {
+			return d.Errf("erase_on has %q, which is a type of reports: it takes events, such as consent_deleted_by_user", name)
 		}
 		if near, ok := klavi.Nearest(name, klavi.KnownEventNames()); ok && !slices.Contains(klavi.KnownEventNames(), name) {
 			return d.Errf("erase_on has %q, which is not known: did you mean %s?", name, near)

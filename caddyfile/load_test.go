@@ -34,6 +34,11 @@ func validate(t *testing.T, caddyfile string) error {
 	if err != nil {
 		t.Fatalf("adapting: %v", err)
 	}
+	return validateJSON(t, result)
+}
+
+func validateJSON(t *testing.T, result []byte) error {
+	t.Helper()
 	config := &caddy.Config{Admin: &caddy.AdminConfig{Disabled: true}}
 	if err := json.Unmarshal(result, config); err != nil {
 		t.Fatal(err)
@@ -103,6 +108,11 @@ const account = `{
 }
 `
 
+// withInbox is account with options of its inbox.
+func withInbox(options string) string {
+	return strings.Replace(account, "environment", "inbox {\n"+options+"\n}\nenvironment", 1)
+}
+
 func TestLoadErrors(t *testing.T) {
 	credentials(t)
 	t.Setenv("EMPTY", "")
@@ -127,6 +137,16 @@ func TestLoadErrors(t *testing.T) {
 			strings.Replace(account, "environment sandbox", "environment {env.KLAVI_ACCESS_KEY}", 1) + "http://:8080 {\n\tklavi_proxy\n}",
 			"is unknown: it is one of sandbox, testing, production",
 		},
+		{
+			"an inbox too small for one route",
+			withInbox("max_size 1MiB") + "http://:8080 {\n\tklavi_reports /r {\n\t\tall https://a.internal/\n\t}\n}",
+			`inbox: max_size is 1048576 bytes, in which a report of max_body (67108864 bytes) never fits: make max_size larger, or max_body smaller`,
+		},
+		{
+			"an inbox too small for each of two routes",
+			withInbox("max_size 1MiB") + "http://:8080 {\n\tklavi_reports /r {\n\t\tall https://a.internal/\n\t\tevent * https://b.internal/\n\t}\n}",
+			`inbox: max_size with max_share leaves 524288 bytes for the reports of one route`,
+		},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -138,6 +158,48 @@ func TestLoadErrors(t *testing.T) {
 				t.Errorf("got an error that shows a key: %v", err)
 			}
 		})
+	}
+}
+
+// What the Caddyfile refuses with a line is refused in JSON, too.
+func TestInboxLoadErrorsOfJSON(t *testing.T) {
+	credentials(t)
+	for _, test := range []struct{ options, json, otherwise, want string }{
+		{"erase_on consent_revoked", `"consent_revoked"`, `"pf_loans"`, `erase_on: "pf_loans" is a type of reports`},
+		{"erase_on consent_revoked", `"consent_revoked"`, `"pj_new"`, `erase_on: "pj_new" is a type of reports`},
+		{"retry_for 1h\nretry_max_interval 1h", `"retry_for":3600000000000`, `"retry_for":3599999999999`, "retry_max_interval is longer than retry_for"},
+		{"retry_max_interval 72h", `259200000000000`, `259200000000001`, "retry_max_interval is longer than retry_for"},
+	} {
+		result, _, err := caddyconfig.GetAdapter("caddyfile").Adapt([]byte(withInbox(test.options)), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := validateJSON(t, result); err != nil {
+			t.Errorf("%s: got the error %v, want none", test.options, err)
+		}
+		other := strings.Replace(string(result), test.json, test.otherwise, 1)
+		if err := validateJSON(t, []byte(other)); err == nil || !strings.Contains(err.Error(), test.want) {
+			t.Errorf("%s: got the error %v, want one with %q", other, err, test.want)
+		}
+	}
+}
+
+// Klavi adds events, so that one that is not known is no error, but may be misspelt.
+func TestUnknownEventOfEraseOnIsAWarning(t *testing.T) {
+	credentials(t)
+	for name, want := range map[string]bool{"consent_deletd": true, "consent_deleted_by_user": false} {
+		file := filepath.Join(t.TempDir(), "log")
+		config := strings.Replace(withInbox("erase_on "+name), "klavi {", "log {\noutput file "+file+"\n}\nklavi {", 1)
+		if err := validate(t, config); err != nil {
+			t.Fatal(err)
+		}
+		log, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := strings.Contains(string(log), "erase_on has events that are not known") && strings.Contains(string(log), name); got != want {
+			t.Errorf("%s: got the log %s, want a warning: %v", name, log, want)
+		}
 	}
 }
 

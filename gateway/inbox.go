@@ -1,11 +1,13 @@
 package gateway
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"net/url"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -56,7 +58,8 @@ type Inbox struct {
 	RetryFor caddy.Duration `json:"retry_for,omitempty"`
 
 	// RetryMaxInterval is the longest wait between two attempts, unless the
-	// route asks for a longer one with Retry-After. Default: 1m.
+	// route asks for a longer one with Retry-After. It is not above retry_for.
+	// Default: 1m.
 	RetryMaxInterval caddy.Duration `json:"retry_max_interval,omitempty"`
 
 	// KeepDead is how long a dead report is kept, for somebody to see and retry
@@ -86,13 +89,29 @@ func (i *Inbox) check() error {
 		return errors.New("retry_for, retry_max_interval, keep_dead and keep_record cannot be negative")
 	case i.EncryptionKey != "" && i.Unencrypted:
 		return errors.New("encryption_key and unencrypted cannot both be there")
+	case time.Duration(i.RetryMaxInterval) > cmp.Or(time.Duration(i.RetryFor), inbox.DefaultRetryFor):
+		return errors.New("retry_max_interval is longer than retry_for: a report would die before it is tried again")
 	}
 	for _, name := range i.EraseOn {
 		if name == "" || strings.Trim(name, "abcdefghijklmnopqrstuvwxyz0123456789_") != "" {
 			return fmt.Errorf("erase_on: %q is no name of an event, such as consent_deleted_by_user", name)
 		}
+		if strings.HasPrefix(name, "pf_") || strings.HasPrefix(name, "pj_") {
+			return fmt.Errorf("erase_on: %q is a type of reports, and no event, such as consent_deleted_by_user", name)
+		}
 	}
 	return nil
+}
+
+// unknownEvents returns the names in erase_on that Klavi does not document. It adds
+// events, so that they are no error.
+func (i *Inbox) unknownEvents() (unknown []string) {
+	for _, name := range i.EraseOn {
+		if !slices.Contains(klavi.KnownEventNames(), name) {
+			unknown = append(unknown, name)
+		}
+	}
+	return unknown
 }
 
 // settings returns what can be changed while the inbox is open.
@@ -145,6 +164,9 @@ func (a *Account) provisionInbox() error {
 	if err := a.Inbox.check(); err != nil {
 		return err
 	}
+	if unknown := a.Inbox.unknownEvents(); len(unknown) > 0 {
+		a.logger.Warn("erase_on has events that are not known: nothing is erased at them if they are misspelt", zap.Strings("events", unknown))
+	}
 	if a.Inbox.EncryptionKey == "" {
 		return nil
 	}
@@ -190,6 +212,10 @@ func (i *Inbox) checkRoom(maxBody int64, routes int) error {
 	room := int64(st.MaxShare * float64(st.MaxSize))
 	if st.MaxSize == 0 || maxBody+maxBody/bodyOverhead < room {
 		return nil
+	}
+	if st.MaxShare == 1 {
+		return fmt.Errorf("inbox: max_size is %d bytes, in which a report of max_body (%d bytes) never fits: "+
+			"make max_size larger, or max_body smaller", st.MaxSize, maxBody)
 	}
 	return fmt.Errorf("inbox: max_size with max_share leaves %d bytes for the reports of one route, in which one of max_body (%d bytes) "+
 		"never fits: make max_size or max_share larger, or max_body smaller", room, maxBody)
