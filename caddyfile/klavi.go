@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
@@ -180,7 +181,7 @@ func key(into *string, d *caddyfile.Dispenser) error {
 	if gateway.HasPlaceholder(*into) {
 		return nil
 	}
-	if _, err := gateway.ParseKey(*into); err != nil {
+	if _, err := gateway.ParseKey(caddy.NewEmptyReplacer().ReplaceAll(*into, "")); err != nil { // without the \ of \{
 		return d.Errf("%s %w", name, err)
 	}
 	return nil
