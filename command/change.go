@@ -40,7 +40,11 @@ Without flags that choose, it is all that is dead or waits.` + filterHelp + stor
 		progress, end := progressOn(cmd.ErrOrStderr(), "put back")
 		n, err := s.Retry(ctx, filter.Filter, by.who, progress)
 		end()
-		return f.printChange(cmd, n, "is tried again", "are tried again", err)
+		when := ""
+		if isOpenHere(s) {
+			when = " once Caddy runs"
+		}
+		return f.printChange(cmd, n, "is tried again"+when, "are tried again"+when, err)
 	})
 	return cmd
 }

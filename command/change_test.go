@@ -30,8 +30,13 @@ func TestRetryReports(t *testing.T) {
 		t.Errorf("got %q, want none", out)
 	}
 
-	// What was put back while Caddy is stopped is delivered when it runs.
+	// What was put back while Caddy is stopped is not said to be tried.
 	_ = s.Close()
+	if out := must(t, "reports", "retry", "--dir", dir, "--report", "lost"); out != "1 delivery is tried again once Caddy runs\n" {
+		t.Errorf("got %q, want that it takes Caddy", out)
+	}
+
+	// What was put back while Caddy is stopped is delivered when it runs.
 	if out := must(t, "reports", "retry", "--json", "--dir", dir, "--state", "dead"); out != `{"deliveries":1}`+"\n" {
 		t.Errorf("got %q, want 1", out)
 	}
@@ -58,7 +63,7 @@ func TestEraseReports(t *testing.T) {
 	each(t, func(t *testing.T, dir string, uids map[string]string, running bool) {
 		args := []string{"reports", "erase", "--dir", dir}
 		if !running {
-			refused(t, exitUsage, "give --config, too", "reports", "erase", "--dir", dir, "--link", "link-1", "--why", "LGPD-1")
+			refused(t, exitUsage, notOpen+": give --config, too", "reports", "erase", "--dir", dir, "--link", "link-1", "--why", "LGPD-1")
 			args = append(args, "--config", config(t, ""), "--account", "bank")
 		}
 		out := must(t, append(args, "--consent", "consent-waits", "--who", "ann", "--why", "LGPD-1")...)
@@ -114,7 +119,7 @@ func TestRoutes(t *testing.T) {
 			want = "ROUTE STATE WAITING OLDEST DEAD BUSY LAST\n" +
 				"cards paused 0s (ann) 0 1 0\n" +
 				"(unknown) 2 0s 0 0\n" +
-				"Caddy is stopped, so the routes are not known for: pf_checking_account, pf_unheard_of\n"
+				notOpen + ", so the routes are not known for: pf_checking_account, pf_unheard_of\n"
 		}
 		got := rowsOf(out, nil)
 		if got = got[:max(strings.LastIndex(got, "\n")+1, 0)]; got != want {
@@ -144,6 +149,22 @@ func TestRoutes(t *testing.T) {
 			refused(t, exitFailed, "there are ledger, cards", "routes", "pause", "--dir", dir, "--route", "crads")
 		}
 	})
+}
+
+// While nobody knows the routes, that is said, also where nothing waits.
+func TestRoutesThatAreNotKnown(t *testing.T) {
+	dir := t.TempDir()
+	s := openInbox(t, dir, nil)
+	_ = s.Close()
+	if out := must(t, "routes", "list", "--dir", dir); !strings.Contains(out, "\n"+notOpen+", so the routes are not known\n0 B, 0 waiting") {
+		t.Errorf("got %s, want why there is none", out)
+	}
+	for _, name := range []string{"pause", "resume"} {
+		code, stdout, stderr := klavi(t, "routes", name, "--dir", dir, "--route", "nope")
+		if code != exitOK || stdout != "nope is "+name+"d\n" || !strings.Contains(stderr, "so it is not known whether there is such a route") {
+			t.Errorf("got %d, %q and %q, want a doubt", code, stdout, stderr)
+		}
+	}
 }
 
 func TestOSUser(t *testing.T) {

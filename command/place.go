@@ -123,8 +123,8 @@ func configKey(c *gateway.Inbox) ([]byte, error) {
 	}
 	text, err := caddy.NewReplacer().ReplaceOrErr(c.EncryptionKey, true, true)
 	if err != nil {
-		return nil, fmt.Errorf("Caddy is stopped, so the encryption key is needed, and it is not in the environment of this command: "+ //nolint:staticcheck // a name
-			"%w; give --encryption-key-file", err)
+		return nil, fmt.Errorf("%s, so the encryption key is needed, and it is not in the environment of this command: "+
+			"%w; give --encryption-key-file", notOpen, err)
 	}
 	key, err := gateway.ParseKey(text)
 	if err != nil {

@@ -63,9 +63,9 @@ them has, BUSY how many are under way. LAST is how its last attempt ended.` + st
 		if err != nil {
 			return err
 		}
-		none, noneText := "(none)", "without a route:"
-		if _, stopped := s.(*inbox.Store); stopped {
-			none, noneText = "(unknown)", "Caddy is stopped, so the routes are not known for:"
+		none := "(none)"
+		if isOpenHere(s) {
+			none = "(unknown)"
 		}
 		now := time.Now()
 		out := newPrinter(w, "ROUTE", "STATE", "WAITING", "OLDEST", "DEAD", "BUSY", "LAST")
@@ -77,16 +77,33 @@ them has, BUSY how many are under way. LAST is how its last attempt ended.` + st
 		if err := out.flush(); err != nil {
 			return err
 		}
-		for i := range routes {
-			if r := &routes[i]; r.Name == "" && len(r.Types) > 0 {
-				fmt.Fprintln(w, noneText, clean(strings.Join(r.Types, ", ")))
-			}
+		if text := routeless(routes, isOpenHere(s)); text != "" {
+			fmt.Fprintln(w, text)
 		}
 		_, err = fmt.Fprintf(w, "%s, %d waiting, %d dead, %d damaged; %d quarantined\n",
 			humanize.IBytes(uint64(max(stats.Bytes, 0))), stats.Waiting, stats.Dead, stats.Damaged, stats.Quarantined)
 		return err
 	})
 	return cmd
+}
+
+// routeless says which types have no route, or that nobody knows the routes.
+func routeless(routes []inbox.RouteStatus, unknown bool) string {
+	text := ""
+	for i := range routes {
+		if r := &routes[i]; r.Name == "" && len(r.Types) > 0 {
+			text = clean(strings.Join(r.Types, ", "))
+		}
+	}
+	switch {
+	case unknown && text == "":
+		return notOpen + ", so the routes are not known"
+	case unknown:
+		return notOpen + ", so the routes are not known for: " + text
+	case text == "":
+		return ""
+	}
+	return "without a route: " + text
 }
 
 // routeState says whether a route gets reports.
@@ -133,6 +150,9 @@ func pauseCommand(name, short, long string, do func(store, context.Context, stri
 			return printLines(cmd.OutOrStdout(), []map[string]string{{"route": route}})
 		}
 		fmt.Fprintf(cmd.OutOrStdout(), "%s is %sd\n", clean(route), name)
+		if isOpenHere(s) {
+			cmd.PrintErrln(notOpen + ", so it is not known whether there is such a route")
+		}
 		return nil
 	})
 	return cmd

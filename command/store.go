@@ -73,6 +73,16 @@ placeholders are resolved with the environment of this command, or from
 Exit codes: 0 it was done; 1 there is no such report or route, or the report is
 not there any more or cannot be read; 2 it could not be done.`
 
+// notOpen is said where only Caddy would know, or would need no key. That it is
+// stopped is but the usual reason: it may run with another key or directory.
+const notOpen = "no Caddy has this inbox open (is it stopped? else its log says why)"
+
+// isOpenHere says that it is not Caddy that has the inbox open.
+func isOpenHere(s store) bool {
+	_, ok := s.(*inbox.Store)
+	return ok
+}
+
 // errNothing: what the flags choose is not there.
 var errNothing = fmt.Errorf("%w: no report is chosen by these flags", inbox.ErrNotFound)
 
@@ -118,7 +128,7 @@ func (f *storeFlags) open(ctx context.Context, cmd *cobra.Command) (store, error
 	case err == nil:
 		return client, nil
 	case errors.Is(err, inbox.ErrNotServed) && f.erases && !where.knowsConfig:
-		return nil, errors.New("Caddy is stopped: give --config, too, since erase_on in it says " + //nolint:staticcheck // a name
+		return nil, errors.New(notOpen + ": give --config, too, since erase_on in it says " +
 			"which events must reach their service before they are erased")
 	case errors.Is(err, inbox.ErrNotServed):
 		return where.open(ctx, cmd)
@@ -144,7 +154,7 @@ func (w *place) open(ctx context.Context, cmd *cobra.Command) (store, error) {
 		return nil, fmt.Errorf("%w, and there is no control.sock that it answers at: it may be another caddy klavi, "+
 			"or a Caddy that has just begun or could not make it (its log says so)", err)
 	case errors.Is(err, inbox.ErrKey) && key == nil:
-		return nil, fmt.Errorf("%s is encrypted, and Caddy is stopped, so its key is needed: %s", w.dir, w.whereKey())
+		return nil, fmt.Errorf("%s is encrypted, and %s, so its key is needed: %s", w.dir, notOpen, w.whereKey())
 	case errors.Is(err, inbox.ErrKey):
 		return nil, fmt.Errorf("%w (it was read from %s)", err, w.keyFrom)
 	}
