@@ -90,7 +90,7 @@ func TestInboxNotFound(t *testing.T) {
 	}{
 		{nil, "Give --dir or --config"},
 		{[]string{"--dir", missing}, "there is no inbox in " + missing},
-		{[]string{"--dir", data}, "there is no inbox in " + data},
+		{[]string{"--dir", data}, "there is no inbox in " + data + " (is its disk mounted?): give --dir the directory of one"},
 		{[]string{"--dir", plain, "--account", "bank"}, "--account and --adapter are about a config"},
 		{[]string{"--adapter", "caddyfile"}, "--config"},
 		{[]string{"--config", missing}, "no such file"},

@@ -67,7 +67,7 @@ func (f *files) present() error {
 			return fmt.Errorf("%w: %w", ErrUnavailable, err)
 		}
 	}
-	return fmt.Errorf("%w: there is no inbox in %s", ErrNotFound, f.dir)
+	return fmt.Errorf("%w: there is no inbox in %s (is its disk mounted?)", ErrNotFound, f.dir)
 }
 
 func (f *files) makeFolders() error {
