@@ -30,6 +30,15 @@ func TestRetryReports(t *testing.T) {
 		t.Errorf("got %q, want none", out)
 	}
 
+	for _, filter := range []string{"--state=delivered", "--type=pf_checking_account", "--consent=consent-done"} {
+		if out := must(t, "reports", "retry", "--dir", dir, filter); out != "0 deliveries are tried again\n" {
+			t.Errorf("%s: got %q, want that there is nothing to do", filter, out)
+		}
+		if out := must(t, "reports", "drop", "--dir", dir, filter, "--why", "OPS-1"); out != "0 deliveries are dropped\n" {
+			t.Errorf("%s: got %q, want that there is nothing to do", filter, out)
+		}
+	}
+
 	// What was put back while Caddy is stopped is not said to be tried.
 	_ = s.Close()
 	if out := must(t, "reports", "retry", "--dir", dir, "--report", "lost"); out != "1 delivery is tried again once Caddy runs\n" {

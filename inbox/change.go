@@ -30,8 +30,8 @@ type target struct {
 
 // Retry has what is dead delivered again, and what waits for its next attempt at
 // once. They go the way of all others, as many at a time as their routes take.
-// It returns how many deliveries it were. For reports that are delivered, the
-// error is ErrGone: their bodies are not there any more.
+// It returns how many deliveries it were. For one report that is delivered,
+// the error is ErrGone: its body is not there any more.
 func (s *Store) Retry(ctx context.Context, f Filter, who string, progress Progress) (int, error) {
 	return s.change(ctx, f, progress, func(t *tx, d *target) error {
 		now := s.milli()
@@ -173,18 +173,19 @@ func (s *Store) targets(ctx context.Context, q *query, after int64) (found []tar
 	return found, err
 }
 
-// explain returns why nothing can be done with what a filter chooses. That it
-// chooses nothing is an error only if it names one report.
+// explain returns why nothing can be done with what a filter chooses. That is
+// an error only if it names one report: who asks for all that are waiting, or of a
+// type, knows that there may be none.
 func (s *Store) explain(ctx context.Context, f Filter) error {
+	if f.UID == "" && f.ReportID == "" {
+		return nil
+	}
 	records, err := s.List(ctx, f, Page{Limit: 1})
 	if err != nil {
 		return err
 	}
 	if len(records) == 0 {
-		if f.UID != "" || f.ReportID != "" {
-			return fmt.Errorf("%w: there is no such report", ErrNotFound)
-		}
-		return nil
+		return fmt.Errorf("%w: there is no such report", ErrNotFound)
 	}
 	r := &records[0]
 	switch r.State {
