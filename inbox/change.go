@@ -101,7 +101,7 @@ func (s *Store) dropBodies(ctx context.Context, f Filter, who, why string) (int,
 		}
 		err = s.write(ctx, func(t *tx) error {
 			for _, d := range found {
-				if err := s.end(t, d.report, string(Dropped)); err != nil {
+				if err := s.dropEnded(t, d.report); err != nil {
 					return err
 				}
 				if err := s.noteAction(t, who, "drop", d.uid, why); err != nil {

@@ -69,6 +69,9 @@ func (f *files) openBody(name string) (*os.File, error) {
 	if _, err := os.Stat(f.path(bodiesName)); err != nil {
 		return nil, failure(err)
 	}
+	if _, err := os.Stat(f.path(damagedName, name)); err == nil {
+		return nil, fmt.Errorf("%w: its file was set aside in %s/", ErrDamaged, damagedName)
+	}
 	return nil, fmt.Errorf("%w: its file is missing", ErrDamaged)
 }
 

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -100,6 +101,9 @@ func TestDamagedReportIsSetAside(t *testing.T) {
 			if err != nil {
 				return err
 			}
+			if _, err := tx.exec(`UPDATE deliveries SET status = 502`); err != nil { // as after an attempt
+				return err
+			}
 			_, err = tx.exec(`UPDATE bodies SET head = zeroblob(length(head)) WHERE report IN (SELECT id FROM reports WHERE report_id = 'head')`)
 			return err
 		})
@@ -126,6 +130,22 @@ func TestDamagedReportIsSetAside(t *testing.T) {
 		}
 		if got := stateOf(t, s, good.UID); got != Delivered {
 			t.Errorf("got the good one %s, want it delivered", got)
+		}
+		for uid, want := range map[string]string{
+			inRow.UID: "its body does not open (chunk 0)", gone.UID: "its file is missing", noHead.UID: "its head does not open",
+		} {
+			if r, err := s.Show(t.Context(), uid); err != nil || r.Deliveries[0].Status != 0 || r.Deliveries[0].Reason != want {
+				t.Errorf("got %+v (%v), want only what is damaged: %s", r.Deliveries, err, want)
+			}
+		}
+		if _, err := s.Export(t.Context(), inFile.UID, "ana", "x"); !errors.Is(err, ErrDamaged) || !strings.Contains(err.Error(), "was set aside in damaged/") {
+			t.Errorf("got %v for an export, want where the file is", err)
+		}
+		if n, err := s.Drop(t.Context(), Filter{UID: inRow.UID}, "ana", "x", nil); err != nil || n != 1 {
+			t.Errorf("got %d (%v), want a damaged one dropped", n, err)
+		}
+		if r, err := s.Show(t.Context(), inRow.UID); err != nil || r.State != Dropped || r.Deliveries[0].State != Dropped {
+			t.Errorf("got %+v (%v), want it dropped, and its delivery", r, err)
 		}
 		if n := routes.attempts(); n > 12 {
 			t.Errorf("got %d attempts, want each tried once", n)

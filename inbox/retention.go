@@ -49,14 +49,19 @@ func (s *Store) Retain(ctx context.Context) error {
 func (s *Store) dropDead(t *tx, before int64) (int, error) {
 	ids, err := t.ids(`SELECT id FROM reports WHERE state IN ('dead', 'damaged') AND ended < ? LIMIT ?`, before, retainBatch)
 	for _, id := range ids {
-		if _, err := t.exec(`UPDATE deliveries SET state = 'dropped' WHERE report = ? AND state = 'dead'`, id); err != nil {
-			return 0, err
-		}
-		if err := s.end(t, id, "dropped"); err != nil {
+		if err := s.dropEnded(t, id); err != nil {
 			return 0, err
 		}
 	}
 	return len(ids), err
+}
+
+// dropEnded drops a report that is dead or damaged.
+func (s *Store) dropEnded(t *tx, id int64) error {
+	if _, err := t.exec(`UPDATE deliveries SET state = 'dropped' WHERE report = ? AND state = 'dead'`, id); err != nil {
+		return err
+	}
+	return s.end(t, id, "dropped")
 }
 
 // forget removes the records of reports that ended before a time.

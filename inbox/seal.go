@@ -60,7 +60,7 @@ func (s *sealer) seal(dst, plain []byte, chunk uint32, last bool) []byte {
 func (s *sealer) open(dst, data []byte, chunk uint32, last bool) ([]byte, error) {
 	plain, err := s.aead.Open(dst, nonce(chunk, last), data, s.uid)
 	if err != nil {
-		return nil, fmt.Errorf("%w: chunk %d does not open", ErrDamaged, chunk)
+		return nil, fmt.Errorf("%w: its body does not open (chunk %d)", ErrDamaged, chunk)
 	}
 	return plain, nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"strings"
 	"time"
 )
 
@@ -128,7 +129,7 @@ func (e *engine) settleGone(ctx context.Context, j *job, r *result) error {
 	if state == Waiting {
 		reason := "its body is missing"
 		if r.damage != nil {
-			reason = r.damage.Error()
+			reason = strings.TrimPrefix(r.damage.Error(), ErrDamaged.Error()+": ") // the state says that
 		}
 		if err := s.setAside(ctx, j.report, reason); err != nil {
 			return err

@@ -207,7 +207,8 @@ func (s *Store) markDamaged(t *tx, id int64, reason string) error {
 	if _, err := t.exec(`UPDATE reports SET state = 'damaged', ended = ? WHERE id = ?`, s.milli(), id); err != nil {
 		return err
 	}
-	_, err = t.exec(`UPDATE deliveries SET state = 'dead', claimed_by = NULL, claimed_until = NULL, reason = ?
+	// A status would be that of an attempt before, which the reason is not about.
+	_, err = t.exec(`UPDATE deliveries SET state = 'dead', claimed_by = NULL, claimed_until = NULL, status = NULL, reason = ?
 		WHERE report = ? AND state = 'waiting'`, reason, id)
 	if err != nil {
 		return err
