@@ -160,6 +160,24 @@ func TestRoutes(t *testing.T) {
 	})
 }
 
+// What came after its consent was erased is listed with its type, and found by it.
+func TestErasedOnArrival(t *testing.T) {
+	dir := t.TempDir()
+	s := openInbox(t, dir, nil)
+	if _, err := s.Erase(t.Context(), inbox.EraseConsent, "consent-a", "ann", "LGPD-1"); err != nil {
+		t.Fatal(err)
+	}
+	put(t, s, inbox.KindReport, "a", "pf_loans")
+	serve(t, s)
+	out := rowsOf(must(t, "reports", "list", "--dir", dir, "--type", "pf_loans"), nil)
+	if !strings.HasSuffix(out, " 0s erased pf_loans 0") {
+		t.Errorf("got %s, want it with its type", out)
+	}
+	if routes := must(t, "routes", "list", "--dir", dir); !strings.Contains(routes, "0 B, 0 waiting, 0 dead") {
+		t.Errorf("got %s, want that nothing waits", routes)
+	}
+}
+
 // While nobody knows the routes, that is said, also where nothing waits.
 func TestRoutesThatAreNotKnown(t *testing.T) {
 	dir := t.TempDir()

@@ -181,8 +181,7 @@ func (s *Store) store(t *tx, r *record) (Receipt, error) {
 	}
 	if erased {
 		k.receipt.Erased = true
-		_, err := s.insertReport(t, r, k.receipt, "erased")
-		return k.receipt, err
+		return k.receipt, s.insertErased(t, r, k.receipt)
 	}
 	if err := s.replace(t, k.dead); err != nil {
 		return Receipt{}, err
@@ -223,6 +222,21 @@ func (s *Store) insert(t *tx, r *record, receipt Receipt) error {
 		}
 	})
 	return nil
+}
+
+// insertErased writes the rows of a report that is not kept. They look as if it
+// had been erased after it came.
+func (s *Store) insertErased(t *tx, r *record, receipt Receipt) error {
+	id, err := s.insertReport(t, r, receipt, "erased")
+	if err != nil {
+		return err
+	}
+	for _, name := range r.head.Subjects {
+		if err := insertDelivery(t, id, &r.head, name); err != nil {
+			return err
+		}
+	}
+	return eraseDeliveries(t, id)
 }
 
 // insertReport writes the record of a report, and by what it is found.

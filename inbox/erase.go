@@ -159,11 +159,15 @@ func (s *Store) destroy(t *tx, id int64) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	_, err = t.exec(`UPDATE deliveries SET state = 'dropped', reason = 'erased' WHERE report = ? AND state IN ('waiting', 'dead')`, id)
-	if err != nil {
+	if err := eraseDeliveries(t, id); err != nil {
 		return false, err
 	}
 	return true, s.end(t, id, "erased")
+}
+
+func eraseDeliveries(t *tx, report int64) error {
+	_, err := t.exec(`UPDATE deliveries SET state = 'dropped', reason = 'erased' WHERE report = ? AND state IN ('waiting', 'dead')`, report)
+	return err
 }
 
 func (s *Store) audit(t *tx, who, what, uid, why string) error {
