@@ -3,6 +3,7 @@ package command
 
 import (
 	"errors"
+	"strings"
 
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 	"github.com/spf13/cobra"
@@ -37,6 +38,7 @@ https://github.com/caddy-klavi/caddy-klavi
 func speakForItself(cmd *cobra.Command) {
 	cmd.SetFlagErrorFunc(flagError)
 	cmd.SilenceUsage, cmd.SilenceErrors = true, true
+	cmd.SuggestionsMinimumDistance = 2
 	for _, c := range cmd.Commands() {
 		speakForItself(c)
 	}
@@ -93,21 +95,37 @@ func noArguments(cmd *cobra.Command, args []string) error {
 		return nil
 	}
 	if cmd.HasSubCommands() {
-		return complain(cmd, errors.New("there is no such command; see "+cmd.CommandPath()+" --help"))
+		return noCommand(cmd, args[0])
 	}
 	return complain(cmd, errors.New("there are values without a flag; see "+cmd.CommandPath()+" --help"))
 }
 
+// noCommand says what else it could be.
+func noCommand(cmd *cobra.Command, name string) error {
+	text := "there is no such command"
+	if near := cmd.SuggestionsFor(name); len(near) > 0 {
+		text += " (is it " + strings.Join(near, " or ") + "?)"
+	}
+	return complain(cmd, errors.New(text+"; see "+cmd.CommandPath()+" --help"))
+}
+
 // flagError says which flag is wrong, and never its value.
 func flagError(cmd *cobra.Command, err error) error {
+	// The flags may be right, and those of the command that was meant.
+	if args := cmd.Flags().Args(); cmd.HasSubCommands() && len(args) > 0 {
+		return noCommand(cmd, args[0])
+	}
 	text := "the flags cannot be read"
 	if missing, ok := errors.AsType[*pflag.ValueRequiredError](err); ok {
 		text = "--" + missing.GetFlag().Name + " needs a value"
 	}
 	if invalid, ok := errors.AsType[*pflag.InvalidValueError](err); ok {
 		text = "--" + invalid.GetFlag().Name + " does not take this value"
-		if invalid.GetValue() == "" {
+		switch {
+		case invalid.GetValue() == "":
 			text = "--" + invalid.GetFlag().Name + " is empty"
+		case invalid.GetFlag().Value.Type() == (*age)(nil).Type():
+			text = "--" + invalid.GetFlag().Name + " takes a time, such as 90s, 10m, 36h or 7d"
 		}
 	}
 	if unknown, ok := errors.AsType[*pflag.NotExistError](err); ok {

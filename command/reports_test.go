@@ -110,10 +110,14 @@ func TestListReports(t *testing.T) {
 func TestWrongReportFlags(t *testing.T) {
 	for _, test := range []struct{ args, want string }{
 		{"reports hunter2", "there is no such command; see caddy klavi reports --help"},
+		{"report list --config hunter2", "there is no such command (is it reports?); see caddy klavi --help"},
+		{"reports lst --dir hunter2", "there is no such command (is it list?); see caddy klavi reports --help"},
+		{"hunter2 --config hunter2", "there is no such command; see caddy klavi --help"},
+		{"--config hunter2", "there is no flag --config; see caddy klavi --help"},
 		{"routes hunter2", "there is no such command; see caddy klavi routes --help"},
 		{"reports list hunter2", "values without a flag; see caddy klavi reports list --help"},
-		{"reports list --older-than hunter2", "--older-than does not take this value"},
-		{"reports list --newer-than -5m", "--newer-than does not take this value"},
+		{"reports list --older-than hunter2", "--older-than takes a time, such as 90s, 10m, 36h or 7d; see"},
+		{"reports list --newer-than -5m", "--newer-than takes a time, such as 90s"},
 		{"reports list --encryption-key hunter2", "there is no flag --encryption-key"},
 		{"reports show", "one of --uid and --report"},
 		{"reports show --uid a --report b", "one of --uid and --report"},
