@@ -2,5 +2,5 @@
 
 package inbox
 
-// ours is not known here.
-func (f *files) ours() error { return nil }
+// stranger is not known here.
+func (f *files) stranger() (string, error) { return "", nil }

@@ -12,22 +12,22 @@ import (
 	"syscall"
 )
 
-// ours returns an error if the database belongs to another user.
-func (f *files) ours() error {
+// stranger returns the user that the database belongs to, if it is another.
+func (f *files) stranger() (string, error) {
 	info, err := os.Stat(f.path(dbName))
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil
+		return "", nil
 	}
 	if err != nil {
-		return fmt.Errorf("%w: %w", ErrUnavailable, err)
+		return "", fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
 	stat, ok := info.Sys().(*syscall.Stat_t)
 	if !ok || int(stat.Uid) == os.Geteuid() {
-		return nil
+		return "", nil
 	}
-	name := "uid " + strconv.Itoa(int(stat.Uid))
-	if owner, err := user.LookupId(strconv.Itoa(int(stat.Uid))); err == nil {
-		name = owner.Username
+	id := strconv.Itoa(int(stat.Uid))
+	if owner, err := user.LookupId(id); err == nil {
+		return owner.Username, nil
 	}
-	return fmt.Errorf("%w: the inbox in %s belongs to another user: do this as %s", ErrUnavailable, f.dir, name)
+	return "uid " + id, nil
 }

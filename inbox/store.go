@@ -82,9 +82,9 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 		if err := f.present(); err != nil {
 			return nil, err
 		}
-		if err := f.ours(); err != nil {
-			return nil, err
-		}
+	}
+	if err := checkOwner(&o); err != nil {
+		return nil, err
 	}
 	dir, err := ownDir(o.Dir, o.Logger)
 	if err != nil {
@@ -117,6 +117,23 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	go s.writeLoop()
 	s.tasks.Go(func() { s.maintain(!o.Visit) })
 	return s, nil
+}
+
+// checkOwner refuses a visit to the inbox of another user, who could not use the
+// files that it makes. Root may open it to serve it, and is told.
+func checkOwner(o *Options) error {
+	f := files{dir: o.Dir}
+	owner, err := f.stranger()
+	switch {
+	case owner == "" && !o.Visit: // opening it says more
+		return nil
+	case owner == "":
+		return err
+	case o.Visit:
+		return fmt.Errorf("%w: the inbox in %s belongs to another user: do this as %s", ErrUnavailable, o.Dir, owner)
+	}
+	o.Logger.Warn("the inbox belongs to another user, who cannot use what this process makes in it", "dir", o.Dir, "owner", owner)
+	return nil
 }
 
 // ownDir returns the directory with its absolute path, and makes it if it is

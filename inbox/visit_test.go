@@ -17,7 +17,7 @@ func TestVisitOfAnotherUser(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Skip("only root can give files to others")
 	}
-	o, _ := quietOptions(t.TempDir())
+	o, logged := quietOptions(t.TempDir())
 	_ = openTest(t, o).Close()
 	before := filesIn(t, o.Dir)
 	if err := os.Chown(filepath.Join(o.Dir, dbName), 12345, 12345); err != nil {
@@ -30,6 +30,16 @@ func TestVisitOfAnotherUser(t *testing.T) {
 	}
 	if after := filesIn(t, o.Dir); !slices.Equal(before, after) {
 		t.Errorf("got %q, want %q as before", after, before)
+	}
+
+	// Root may serve it.
+	if strings.Contains(logged.String(), "belongs to another user") {
+		t.Errorf("got %s, want nothing of its own inbox", logged.String())
+	}
+	o.Visit = false
+	_ = openTest(t, o).Close()
+	if !strings.Contains(logged.String(), `who cannot use what this process makes in it" dir=`) || !strings.Contains(logged.String(), `owner="uid 12345"`) {
+		t.Errorf("got %s, want a warning that says whose it is", logged.String())
 	}
 }
 
