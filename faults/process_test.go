@@ -39,7 +39,8 @@ func TestMain(m *testing.M) {
 	}
 	program = filepath.Join(dir, "caddy")
 	code := 1
-	if out, err := exec.Command("go", "build", "-o", program, "../cmd/caddy").CombinedOutput(); err != nil {
+	build := append(append([]string{"build"}, buildFlags...), "-o", program, "../cmd/caddy")
+	if out, err := exec.Command("go", build...).CombinedOutput(); err != nil {
 		fmt.Printf("building Caddy: %v\n%s", err, out)
 	} else {
 		_ = flag.Set("test.parallel", "8") // most of them wait
