@@ -403,6 +403,30 @@ func limited(n int) *exec.Cmd {
 	return exec.Command("sh", "-c", fmt.Sprintf(`ulimit -n %d && exec "$0" "$@"`, n), program)
 }
 
+// confined is a command of Caddy that is killed if it needs more than n bytes of
+// memory, where tests may have a control group for that.
+func confined(t testing.TB, n int) *exec.Cmd {
+	for root, limit := range map[string]string{
+		"/sys/fs/cgroup": "memory.max", "/sys/fs/cgroup/memory": "memory.limit_in_bytes",
+	} {
+		group, err := os.MkdirTemp(root, "caddy-klavi-faults")
+		if err != nil {
+			continue
+		}
+		t.Cleanup(func() { _ = os.Remove(group) }) // once Caddy has ended
+		f, err := os.OpenFile(filepath.Join(group, limit), os.O_WRONLY, 0) // it is there, or this is no control group
+		if err != nil {
+			continue
+		}
+		_, err = f.WriteString(strconv.Itoa(n))
+		if f.Close(); err == nil {
+			return exec.Command("sh", "-c", `echo $$ >"$0/cgroup.procs" && exec "$@"`, group, program)
+		}
+	}
+	t.Log("memory has no hard limit: no control group can be had")
+	return exec.Command(program)
+}
+
 // listenAt has a server listen at an address.
 func listenAt(t testing.TB, server *httptest.Server, address string) {
 	t.Helper()
