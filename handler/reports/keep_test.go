@@ -219,7 +219,7 @@ func TestOutcomes(t *testing.T) {
 func TestRetryAfter(t *testing.T) {
 	now := time.Date(2026, 11, 29, 8, 0, 0, 0, time.UTC)
 	for text, want := range map[string]time.Duration{
-		"": 0, "120": 2 * time.Minute, "-1": 0, "1.5": 0, "soon": 0, "99999999999999999999": 0,
+		"": 0, "0": 0, "120": 2 * time.Minute, "-1": 0, "1.5": 0, "soon": 0, "99999999999999999999": 0,
 		"Sun, 29 Nov 2026 08:00:30 GMT": 30 * time.Second, "Sun, 29 Nov 2026 07:00:00 GMT": 0,
 	} {
 		if got := retryAfter(http.Header{"Retry-After": {text}}, now); got != want {
@@ -396,6 +396,37 @@ func TestInboxIsFull(t *testing.T) {
 	}
 	if !strings.Contains(g.logged(), "error signed report refused") {
 		t.Errorf("got a log without an error of a signed report that was refused:\n%s", g.logged())
+	}
+}
+
+// A body of exactly max_body is kept as it is, and one byte more is refused, also
+// where no length is announced.
+func TestInboxMaxBody(t *testing.T) {
+	for _, limit := range []int{500, maxInMemory, 3 << 20} { // in memory, and in a file
+		g := newInboxGate(t, Reports{MaxBody: int64(limit), Routes: oneRoute(respond(503))})
+		for size, want := range map[int]int{limit: 200, limit + 1: 413} {
+			for _, announced := range []bool{true, false} {
+				id := fmt.Sprintf("id-%d-%t", size, announced)
+				body := reportOf("pf_loans", id, size)
+				r := g.signed(body)
+				if !announced {
+					r.ContentLength = -1
+				}
+				// The answer to a body that is too large may be lost: nobody reads the rest of it.
+				if a, err := trySend(r); a.status != want && (want == 200 || err == nil) {
+					t.Errorf("size %d of %d, announced %t: got status %d (%v), want %d", size, limit, announced, a.status, err, want)
+				}
+				if want == 200 && g.record(id).Digest != sum(string(body)) {
+					t.Errorf("size %d, announced %t: got digest %s, want that of what was sent", size, announced, g.record(id).Digest)
+				}
+			}
+		}
+		if n := g.counted("caddy_klavi_reports_refused_total", "reason=too_large"); n != 2 {
+			t.Errorf("max_body %d: got %v bodies refused as too large, want 2", limit, n)
+		}
+		if stats, err := g.store().Stats(t.Context()); err != nil || stats.Waiting != 2 {
+			t.Errorf("max_body %d: got %+v, %v, want two reports that wait", limit, stats, err)
+		}
 	}
 }
 
