@@ -51,6 +51,20 @@ func TestUpstreamsMisbehave(t *testing.T) {
 		{"pf_moved", func(w http.ResponseWriter, r *http.Request, _ string) {
 			http.Redirect(w, r, "/elsewhere", http.StatusTemporaryRedirect)
 		}, 307, "the route answered with status 307", inbox.Waiting},
+		{"pf_timeout", status(408), 408, "the route answered with status 408", inbox.Waiting},
+		{"pf_too_early", status(425), 425, "the route answered with status 425", inbox.Waiting},
+		{"pf_stranger", status(401), 401, "the route answered with status 401", inbox.Waiting},
+		{"pf_too_large", status(413), 413, "the route answered with status 413", inbox.Waiting},
+		{"pf_moved_for_good", func(w http.ResponseWriter, r *http.Request, _ string) {
+			http.Redirect(w, r, "/elsewhere", http.StatusMovedPermanently)
+		}, 301, "the route answered with status 301", inbox.Waiting},
+		{"pf_long_header", func(w http.ResponseWriter, _ *http.Request, _ string) {
+			w.Header().Set("X-Long", strings.Repeat("a", 1<<20))
+			w.WriteHeader(http.StatusInternalServerError)
+		}, 500, "the route answered with status 500", inbox.Waiting},
+		{"pf_endless_header", func(w http.ResponseWriter, _ *http.Request, _ string) {
+			w.Header().Set("X-Long", strings.Repeat("a", 11<<20)) // more than is read of it
+		}, 502, "the upstream could not be reached", inbox.Waiting},
 		{"pf_early", func(w http.ResponseWriter, _ *http.Request, _ string) {
 			hangUp(w, "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n")
 		}, 502, "the upstream could not be reached", inbox.Waiting},
