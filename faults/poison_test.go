@@ -32,7 +32,7 @@ func TestPoison(t *testing.T) {
 			config.routes = "specific pf_loans " + u.URL + "\nother " + other.URL
 			p := start(t, config)
 			poison := 2000
-			if testing.Short() {
+			if testing.Short() || raced {
 				poison = 200
 			}
 			s.many(p.url, "bad", "pf_loans", poison)

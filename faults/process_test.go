@@ -414,7 +414,8 @@ func confined(t testing.TB, n int) *exec.Cmd {
 			continue
 		}
 		t.Cleanup(func() { _ = os.Remove(group) }) // once Caddy has ended
-		f, err := os.OpenFile(filepath.Join(group, limit), os.O_WRONLY, 0) // it is there, or this is no control group
+		// It is there, or this is no control group.
+		f, err := os.OpenFile(filepath.Join(group, limit), os.O_WRONLY, 0)
 		if err != nil {
 			continue
 		}
