@@ -77,7 +77,9 @@ func (s *site) wantLogWithout(t *testing.T, secrets ...string) {
 func (k *fakeKlavi) writes(endpoint string, stay bool, raw ...string) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.answers[endpoint] = func(w http.ResponseWriter, _ *http.Request) {
+	k.answers[endpoint] = func(w http.ResponseWriter, r *http.Request) {
+		// What is not read of a request has its connection reset, and the answer with it.
+		_, _ = io.Copy(io.Discard, r.Body)
 		conn, _, err := http.NewResponseController(w).Hijack()
 		if err != nil {
 			panic(err)
