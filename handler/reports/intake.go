@@ -212,7 +212,7 @@ func (h *Reports) refuse(w http.ResponseWriter, r *http.Request, no *refusal) {
 	case isOfInbox(no.err):
 		message = "request refused: the inbox takes no reports"
 	}
-	ours := errors.Is(no.err, errSpool) && !isOfInbox(no.err) // the inbox says by itself what is wrong with it
+	ours := errors.Is(no.err, errSpool) && !errors.Is(no.err, inbox.ErrFull) // the inbox says by itself when it is full
 	if no.signed || ours || h.lane(r) == klaviLane {
 		level = zap.ErrorLevel
 	}
