@@ -77,10 +77,14 @@ func TestUpstreamsMisbehave(t *testing.T) {
 		if tt.does == nil {
 			u.Close()
 			u.Server = nil
-			config.routes += fmt.Sprintf("specific %s http://127.0.0.1:%s as %[1]s {\ntimeout 1s\n}\n", tt.reportType, freePort(t))
+			config.routes += fmt.Sprintf("specific %s http://127.0.0.1:%s as %[1]s\n", tt.reportType, freePort(t))
 		} else {
 			u.answers(tt.does)
-			config.routes += fmt.Sprintf("specific %s %s as %[1]s {\ntimeout 1s\n}\n", tt.reportType, u.URL)
+			timeout := "1m"
+			if tt.reportType == "pf_slow" || tt.reportType == "pf_endless" {
+				timeout = "1s"
+			}
+			config.routes += fmt.Sprintf("specific %s %s as %[1]s {\ntimeout %[3]s\n}\n", tt.reportType, u.URL, timeout)
 		}
 		upstreams = append(upstreams, u)
 	}
