@@ -29,6 +29,14 @@ func Mask(text []byte) []byte {
 func maskToBuffer(text []byte) *buffer.Buffer {
 	m := masker{b: text, source: text}
 	masked := m.run()
+	if masked != nil {
+		// What stood beside something that is masked now may begin or end there.
+		once := masked.Bytes()
+		if again := (&masker{b: once, source: once}).run(); again != nil {
+			masked.Free()
+			masked = again
+		}
+	}
 	if !m.needless {
 		return masked
 	}
