@@ -25,8 +25,6 @@ const (
 	openTime = 5 * time.Second
 	// How often it is tried to open one.
 	openAgain = time.Second
-	// How often what is quarantined is looked at again, if some of it cannot be.
-	verifyAgain = time.Minute
 	// How often it is said that an inbox takes no reports.
 	sayAgain = time.Minute
 	// How long closing may take.
@@ -296,42 +294,6 @@ func (k *keeper) use(store *inbox.Store, key []byte) bool {
 	return true
 }
 
-// watchQuarantine turns what is quarantined into reports when there is a config
-// that knows its key. What fails is tried again.
-func (k *keeper) watchQuarantine(ctx context.Context, store *inbox.Store) {
-	for {
-		k.mu.Lock()
-		check := k.newest.reports.Verify
-		k.mu.Unlock()
-		n, err := store.Release(ctx, check)
-		if n > 0 {
-			countReleased(k.account, n)
-			k.logger().Info("bodies whose key was not known when they came are reports now", "dir", k.dir, "reports", n)
-		}
-		var again <-chan time.Time
-		if err != nil && ctx.Err() == nil {
-			k.logger().Error("not all that is quarantined can be looked at: it is tried again", "dir", k.dir, "error", err)
-			again = time.After(verifyAgain)
-		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-k.verify:
-		case <-again:
-		}
-	}
-}
-
-// quarantined says that a body was quarantined under the keys of a config's
-// account. A newer config may know its key.
-func (k *keeper) quarantined(a *Account) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if k.newest.account != a {
-		wake(k.verify)
-	}
-}
-
 // wait returns the store. One that is being opened is waited for, if that has not
 // gone on for long already.
 func (k *keeper) wait(ctx context.Context) (*inbox.Store, error) {
@@ -490,21 +452,3 @@ func (k *keeper) warnOfRest() {
 }
 
 func (k *keeper) logger() *slog.Logger { return slog.New(newestHandler{k}) }
-
-// newestHandler logs to where the newest config does: the store lives longer than
-// the config that opened it.
-type newestHandler struct{ k *keeper }
-
-func (h newestHandler) newest() slog.Handler { return *h.k.log.Load() }
-
-func (h newestHandler) Enabled(ctx context.Context, level slog.Level) bool {
-	return h.newest().Enabled(ctx, level)
-}
-
-func (h newestHandler) Handle(ctx context.Context, r slog.Record) error {
-	return h.newest().Handle(ctx, r)
-}
-
-func (h newestHandler) WithAttrs(attrs []slog.Attr) slog.Handler { return h.newest().WithAttrs(attrs) }
-
-func (h newestHandler) WithGroup(name string) slog.Handler { return h.newest().WithGroup(name) }
