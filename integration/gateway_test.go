@@ -5,6 +5,7 @@ package integration
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -43,6 +44,7 @@ type gateway struct {
 	t     testing.TB
 	ports map[string]string
 	logs  string // path of the log file
+	loads int    // how often it was loaded
 }
 
 // start runs Caddy with that Caddyfile until the test ends. Tests of this
@@ -73,6 +75,7 @@ func (g *gateway) load(caddyfile string) error {
 	if err != nil {
 		return err
 	}
+	g.loads++
 	return caddy.Load(config, true)
 }
 
@@ -155,10 +158,15 @@ var client = &http.Client{
 	CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 }
 
-// do makes a request; headers are given as name, value, name, value.
+// do makes a request; headers are given as name, value, name, value. After a
+// reload, the listener of the old config may still take a connection, which is
+// closed unread: such a request is made again.
 func (g *gateway) do(method, url, body string, headers ...string) answer {
 	g.t.Helper()
 	a, err := try(method, url, body, headers...)
+	for n := 0; n < 3 && g.loads > 1 && errors.Is(err, io.EOF); n++ {
+		a, err = try(method, url, body, headers...)
+	}
 	if err != nil {
 		g.t.Fatalf("%s %s: %v", method, url, err)
 	}
