@@ -158,7 +158,7 @@ func (s *Store) change(ctx context.Context, f Filter, progress Progress, fn func
 
 func (s *Store) countTargets(ctx context.Context, q *query) (n int, err error) {
 	text, args := q.selectDeliveries("count(*)", "")
-	err = s.read(ctx, func(db *sql.DB) error { return db.QueryRowContext(ctx, text, args...).Scan(&n) })
+	err = s.read(ctx, func(db reads) error { return db.QueryRowContext(ctx, text, args...).Scan(&n) })
 	return n, err
 }
 

@@ -29,7 +29,7 @@ func damaged(format string, args ...any) error {
 
 // check begins to look for damage, and waits a little. When that is done, the
 // channel gives its error once and is closed.
-func (s *Store) check(ctx context.Context) (<-chan error, error) {
+func (s *sqlite) check(ctx context.Context) (<-chan error, error) {
 	checking, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	s.stopCheck = cancel
 	done := make(chan error, 1)
@@ -37,7 +37,7 @@ func (s *Store) check(ctx context.Context) (<-chan error, error) {
 		defer close(done)
 		err := s.files.at(atCheck)
 		if err == nil {
-			err = s.read(checking, func(db *sql.DB) error { return checkDatabase(checking, db) })
+			err = s.readDB(func(db *sql.DB) error { return checkDatabase(checking, db) })
 		}
 		done <- asDamage(err)
 	})

@@ -111,6 +111,7 @@ type record struct {
 	sealed []byte
 	body   []byte // or file
 	file   string
+	draft  *Draft // of which the file is, nil if it is in its place
 	stored int64
 }
 
@@ -156,12 +157,13 @@ func (s *Store) commit(ctx context.Context, d *Draft, head Head, digest [32]byte
 		return Receipt{}, err
 	}
 	var receipt Receipt
-	err = s.submit(ctx, &op{intake: true, moved: m, fn: func(t *tx) (err error) {
+	r.draft = d
+	err = s.submit(ctx, &op{intake: true, moved: m, large: r.file != "" && m == nil, fn: func(t *tx) (err error) {
 		receipt, err = s.store(t, r)
 		return err
 	}})
 	if r.file != "" && !errors.As(err, new(uncertainError)) && (err != nil || receipt.Duplicate || receipt.Erased) {
-		_ = s.files.remove(s.files.body(r.file))
+		s.base.dropBody(r.file)
 	}
 	if err != nil {
 		return Receipt{}, failure(err)
@@ -207,6 +209,11 @@ func (s *Store) insert(t *tx, r *record, receipt Receipt) error {
 		id, r.key, r.sealed, nullable(r.file), r.stored, r.body)
 	if err != nil {
 		return err
+	}
+	if r.file != "" && r.draft != nil {
+		if err := s.base.insertBody(t, r.draft); err != nil {
+			return err
+		}
 	}
 	if state == "waiting" {
 		for _, name := range h.Subjects {

@@ -266,7 +266,7 @@ func (s *Store) setAsideUnread(ctx context.Context, uid string) error {
 	if !errors.Is(err, ErrDamaged) {
 		return fmt.Errorf("got %w, want it damaged", err)
 	}
-	return s.setAside(ctx, id, err.Error())
+	return s.setReportAside(ctx, id, err.Error())
 }
 
 // A database or a log that is cut off is opened with what is left, and kept.
@@ -275,7 +275,7 @@ func TestCutFiles(t *testing.T) {
 	o, _ := quietOptions(origin)
 	s := openTest(t, o)
 	in := furnish(t, s, 20)
-	if err := s.tidy(t.Context()); err != nil { // these stand in the database, the next in the log
+	if err := s.base.(*sqlite).tidy(t.Context()); err != nil { // these stand in the database, the next in the log
 		t.Fatal(err)
 	}
 	log := mustPut(t, s, testHead("in the log"), randomBody(3000))
@@ -336,7 +336,7 @@ func TestKilledWhileSalvaging(t *testing.T) {
 	o, _ := quietOptions(origin)
 	s := openTest(t, o)
 	in := furnish(t, s, 20)
-	if err := s.tidy(t.Context()); err != nil {
+	if err := s.base.(*sqlite).tidy(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	furnishMore(t, s, &in) // in the log

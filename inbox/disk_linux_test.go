@@ -92,7 +92,7 @@ func newFullDisk(t testing.TB, disk string, size int) *fullDisk {
 	o, f.log = quietOptions(dir)
 	f.s = openTest(t, o)
 	mustPut(t, f.s, testHead("a"), f.body)
-	f.s.makeReserve()
+	f.s.base.(*sqlite).makeReserve()
 	return f
 }
 

@@ -171,10 +171,9 @@ func (d *Draft) keep(file *string, body *[]byte) (*moved, error) {
 		*body = d.sealer.seal(make([]byte, 0, stored), d.plain, 0, true)
 		return nil, nil
 	}
-	m, err := d.s.files.keep(d.file, d.uid)
-	d.moved = m != nil
+	m, err := d.s.base.keep(d)
 	if err != nil {
-		_ = d.s.files.remove(d.s.files.body(d.uid))
+		d.s.base.dropBody(d.uid)
 		return nil, failure(err)
 	}
 	*file = d.uid

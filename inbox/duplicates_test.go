@@ -47,7 +47,7 @@ func TestCopies(t *testing.T) {
 				switch cp.ended {
 				case "":
 				case "damaged":
-					if err := s.setAside(t.Context(), 1, "test"); err != nil {
+					if err := s.setReportAside(t.Context(), 1, "test"); err != nil {
 						t.Fatal(err)
 					}
 				default:

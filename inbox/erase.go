@@ -5,10 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"io/fs"
-	"os"
 	"slices"
-	"strings"
 	"time"
 )
 
@@ -64,32 +61,8 @@ func (s *Store) Erase(ctx context.Context, kind, value, who, why string) (EraseR
 	if err != nil {
 		return receipt, err
 	}
-	emptied := s.emptyLog(ctx)
-	if receipt.Copies, err = s.files.copies(); err != nil {
-		return receipt, err
-	}
-	if !emptied {
-		receipt.Copies = append(receipt.Copies, s.files.path(dbName)+"-wal")
-	}
-	return receipt, nil
-}
-
-// emptyLog removes what the rows that were erased held from the log of the
-// database. Somebody who reads for long keeps it from that; then maintain does it
-// later.
-func (s *Store) emptyLog(ctx context.Context) bool {
-	const patience, pause = 20, 100 * time.Millisecond
-	for range patience {
-		if !s.untidy.Load() || s.tidy(ctx) == nil {
-			return true
-		}
-		select {
-		case <-time.After(pause):
-		case <-ctx.Done():
-			return false
-		}
-	}
-	return false
+	receipt.Copies, err = s.base.forget(ctx)
+	return receipt, err
 }
 
 // erase does it in a transaction.
@@ -249,19 +222,4 @@ func (s *Store) eraseOn(t *tx, h *Head) error {
 		}
 	}
 	return nil
-}
-
-// copies are the databases that were set aside.
-func (f *files) copies() ([]string, error) {
-	entries, err := os.ReadDir(f.path(damagedName))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	var names []string
-	for _, entry := range entries {
-		if strings.HasPrefix(entry.Name(), dbName) {
-			names = append(names, f.path(damagedName, entry.Name()))
-		}
-	}
-	return names, err
 }

@@ -42,7 +42,7 @@ func TestErase(t *testing.T) {
 				uids[r[0]] = mustPut(t, s, about(s, r[0], r[1], r[2]), bodies[r[0]]).UID
 			}
 			end(t, s, uids["c"], "dead")
-			if err := s.setAside(t.Context(), 4, "test"); err != nil { // d
+			if err := s.setReportAside(t.Context(), 4, "test"); err != nil { // d
 				t.Fatal(err)
 			}
 			value := test.value
@@ -245,7 +245,7 @@ func TestEraseInTheSameTransaction(t *testing.T) {
 func TestEraseWhileSomebodyReads(t *testing.T) {
 	bubble(t, nil, func(t *testing.T, s *Store) {
 		tr := tracesOf(t, s, mustPut(t, s, about(s, "a", "l1", "c1"), randomBody(30_000)).UID)
-		rows, err := s.readers.QueryContext(t.Context(), `SELECT id FROM reports`)
+		rows, err := s.base.(*sqlite).readers.QueryContext(t.Context(), `SELECT id FROM reports`)
 		if err != nil || !rows.Next() {
 			t.Fatalf("got no row and %v", err)
 		}

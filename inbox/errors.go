@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"syscall"
 
-	"modernc.org/sqlite"
+	modernc "modernc.org/sqlite"
 	sqlite3 "modernc.org/sqlite/lib"
 )
 
@@ -50,7 +50,7 @@ func failure(err error) error {
 
 // sqliteCode returns SQLite's primary result code, 0 if err is not SQLite's.
 func sqliteCode(err error) int {
-	var e *sqlite.Error
+	var e *modernc.Error
 	if !errors.As(err, &e) {
 		return 0
 	}
@@ -60,7 +60,7 @@ func sqliteCode(err error) int {
 // isFull reports whether the database says that there is no space: for its pages,
 // or for the small file with which its connections agree on what is in the log.
 func isFull(err error) bool {
-	var e *sqlite.Error
+	var e *modernc.Error
 	return errors.As(err, &e) && (e.Code()&0xff == sqlite3.SQLITE_FULL || e.Code() == sqlite3.SQLITE_IOERR_SHMSIZE)
 }
 

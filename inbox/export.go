@@ -16,7 +16,7 @@ func (s *Store) Export(ctx context.Context, uid, who, why string) (io.ReadCloser
 		return nil, errors.New("inbox: a report is exported for somebody and for a reason: say who and why")
 	}
 	var id int64
-	err := s.read(ctx, func(db *sql.DB) error {
+	err := s.read(ctx, func(db reads) error {
 		return db.QueryRowContext(ctx, `SELECT id FROM reports WHERE uid = ?`, uid).Scan(&id)
 	})
 	if errors.Is(err, sql.ErrNoRows) {

@@ -92,7 +92,7 @@ func testKillsWhileDelivering(t *testing.T, point string, rounds int) {
 	defer mu.Unlock()
 	checkOnce(t, s, stored, took)
 	checkKept(t, s, nil)
-	if err := s.tidy(t.Context()); err != nil {
+	if err := s.base.(*sqlite).tidy(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	for _, name := range []string{bodiesName, tmpName} {

@@ -6,15 +6,8 @@ import (
 	"sync"
 )
 
-const (
-	// What is left of the disk when reports are refused: so much of it, but no
-	// more than lowDiskMost. It is there for what must be written to get rid of
-	// what is stored, and for everybody else who uses the disk.
-	lowDiskPart = 20
-	lowDiskMost = 256 << 20
-	// A body that arrives asks in steps.
-	grantStep = 1 << 20
-)
+// A body that arrives asks in steps.
+const grantStep = 1 << 20
 
 // room is how many bytes the bodies take up that are there, and those that are
 // being stored. One that arrives takes none up: who sends it is not known before it
@@ -52,7 +45,7 @@ func (g *grant) use(n int64) error {
 	if g.used > grantStep {
 		times = 2
 	}
-	if err := g.s.lowDisk(times); err != nil {
+	if err := g.s.base.spare(times); err != nil {
 		return err
 	}
 	if limit := g.s.settings().MaxSize; limit > 0 && g.s.room.size()+g.used > limit {
@@ -134,26 +127,26 @@ func (s *Store) Admit() error {
 		return errClosed
 	default:
 	}
-	if err := s.trouble.get(); err != nil {
+	if err := s.base.admit(); err != nil {
 		return err
 	}
 	if limit := s.settings().MaxSize; limit > 0 && s.room.size() >= limit {
 		return maxSizeReached(limit)
 	}
-	return s.lowDisk(1)
+	return nil
 }
 
-// lowDisk is an error if the disk has less left than so many times what is kept
-// free.
-func (s *Store) lowDisk(times int64) error {
-	free, total, ok := diskSpace(s.dir)
-	if !ok {
-		return nil
+// Ready returns why reports cannot be stored just now, nil if they can. It tries,
+// with a small file. Where the last report found no room below max_size, it is full,
+// though a smaller one might fit.
+func (s *Store) Ready() error {
+	if err := s.Admit(); err != nil {
+		return err
 	}
-	if least := times * min(total/lowDiskPart, lowDiskMost); free < least {
-		return fmt.Errorf("%w: the disk of %s has %d bytes left: %d are kept free", ErrFull, s.dir, free, least)
+	if s.room.isFull() {
+		return maxSizeReached(s.settings().MaxSize)
 	}
-	return nil
+	return s.base.probe()
 }
 
 // checkShare refuses a report for a route that has its share of max_size.

@@ -129,7 +129,7 @@ func (s *Store) Show(ctx context.Context, uid string) (Record, error) {
 
 // scan runs a query of which each row is scanned.
 func (s *Store) scan(ctx context.Context, text string, args []any, scan func(*sql.Rows) error) error {
-	return s.read(ctx, func(db *sql.DB) error {
+	return s.read(ctx, func(db reads) error {
 		rows, err := db.QueryContext(ctx, text, args...)
 		if err != nil {
 			return err

@@ -6,9 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"io/fs"
-	"os"
 )
 
 // load reads what a delivery of a report needs, all but subject and attempt. Its
@@ -21,7 +18,7 @@ func (s *Store) load(ctx context.Context, id int64) (*Delivery, error) {
 		file            sql.NullString
 		stored          int64
 	)
-	err := s.read(ctx, func(db *sql.DB) error {
+	err := s.read(ctx, func(db reads) error {
 		return db.QueryRowContext(ctx, `SELECT r.uid, r.repeat, r.conflict, b.key, b.head, b.file, b.stored, b.body
 			FROM reports r JOIN bodies b ON b.report = r.id WHERE r.id = ?`, id).
 			Scan(&d.UID, &d.Repeat, &d.Conflict, &key, &head, &file, &stored, &body)
@@ -59,35 +56,6 @@ func (k *keyring) open(uid string, wrapped, head []byte) (*sealer, []byte, error
 	return sl, text, err
 }
 
-// openBody opens the file of a body. Only a file that is missing from a folder
-// that is there is damage; all else may pass.
-func (f *files) openBody(name string) (*os.File, error) {
-	file, err := os.Open(f.body(name))
-	if !errors.Is(err, fs.ErrNotExist) {
-		return file, failure(err)
-	}
-	if _, err := os.Stat(f.path(bodiesName)); err != nil {
-		return nil, failure(err)
-	}
-	if _, err := os.Stat(f.path(damagedName, name)); err == nil {
-		return nil, fmt.Errorf("%w: its file was set aside in %s/", ErrDamaged, damagedName)
-	}
-	return nil, fmt.Errorf("%w: its file is missing", ErrDamaged)
-}
-
-// fileBody is a body in a file.
-type fileBody struct {
-	io.Reader
-	file *os.File
-}
-
-func (b *fileBody) Close() error {
-	if err := b.file.Close(); err != nil && !errors.Is(err, fs.ErrClosed) {
-		return err
-	}
-	return nil
-}
-
 // end writes down that a report has ended: delivered, dropped, erased or dead.
 // Unless it is dead, its body and its key go.
 func (s *Store) end(t *tx, id int64, state string) error {
@@ -118,18 +86,9 @@ func (s *Store) discard(t *tx, id int64) error {
 	if _, err := t.exec(`DELETE FROM bodies WHERE report = ?`, id); err != nil {
 		return err
 	}
-	t.then(func() {
-		s.room.hold(Kind(kind), typesOf(types), -stored)
-		if !file.Valid {
-			return
-		}
-		err := os.Remove(s.files.body(file.String))
-		if errors.Is(err, fs.ErrNotExist) { // it may have been set aside
-			err = s.files.remove(s.files.path(damagedName, file.String))
-		}
-		if err != nil {
-			s.log.Warn("the body of a report that has ended could not be removed; the next start will", "file", file.String, "error", err)
-		}
-	})
-	return nil
+	t.then(func() { s.room.hold(Kind(kind), typesOf(types), -stored) })
+	if !file.Valid {
+		return nil
+	}
+	return s.base.removeBody(t, file.String)
 }

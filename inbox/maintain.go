@@ -9,8 +9,6 @@ const (
 	// How often it is looked at what there is to do.
 	maintainInterval = time.Second
 	retainInterval   = 10 * time.Minute
-	// Pages that are given back to the disk at once.
-	vacuumPages = 500
 )
 
 // maintain does what is to be done from time to time, and retains only what it
@@ -27,28 +25,15 @@ func (s *Store) maintain(retain bool) {
 	}()
 	ticker := time.NewTicker(maintainInterval)
 	defer ticker.Stop()
-	var writes, tidied int64
 	ret := retainer{last: s.now()}
-	var reserve reserveKeeper
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-s.trouble.begun:
+		case <-s.attend:
 		case <-ticker.C:
 		}
-		if s.trouble.get() != nil {
-			_ = s.write(ctx, func(*tx) error { return nil }) // repairs
-			continue
-		}
-		reserve.tick(s)
-		// After a second in which nothing was written, or when it is needed.
-		if n := s.writes.Load(); s.untidy.Load() || n != tidied && (n == writes || s.lowDisk(1) != nil) {
-			tidied = n
-			_ = s.tidy(ctx)
-		} else {
-			writes = n
-		}
+		s.base.maintain(ctx)
 		if retain && ret.due(s.now()) {
 			if err := s.Retain(ctx); err != nil && ctx.Err() == nil {
 				s.log.Error("what is too old could not be removed from the inbox", "error", err)
@@ -74,24 +59,4 @@ func (r *retainer) due(now time.Time) bool {
 		r.hold = now.Add(clockTime)
 	}
 	return !now.Before(r.hold)
-}
-
-// tidy gives back to the disk what is not needed any more, and empties the log.
-func (s *Store) tidy(ctx context.Context) error {
-	for more := true; more; {
-		err := s.submit(ctx, &op{raw: func(w *writer) (err error) {
-			more, err = w.vacuum(vacuumPages)
-			return err
-		}})
-		if err != nil {
-			return err
-		}
-	}
-	return s.submit(ctx, &op{raw: func(w *writer) error {
-		err := w.checkpoint()
-		if err == nil {
-			s.untidy.Store(false)
-		}
-		return err
-	}})
 }

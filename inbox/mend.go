@@ -7,7 +7,7 @@ import (
 )
 
 // mend makes a whole of the rows that were found, and names what is missing.
-func (s *Store) mend(t *tx, sv *salvager) error {
+func (s *sqlite) mend(t *tx, sv *salvager) error {
 	for _, step := range []func(*tx, *salvager) error{s.mendReports, s.mendBodies, s.mendDeliveries, s.mendRefs, s.nameLost} {
 		if err := step(t, sv); err != nil {
 			return err
@@ -18,7 +18,7 @@ func (s *Store) mend(t *tx, sv *salvager) error {
 
 // mendReports makes the rows of reports again that are lost, from what is sealed
 // with their bodies.
-func (s *Store) mendReports(t *tx, sv *salvager) error {
+func (s *sqlite) mendReports(t *tx, sv *salvager) error {
 	ids, err := t.ids(`SELECT report FROM bodies WHERE report NOT IN (SELECT id FROM reports)`)
 	if err != nil {
 		return err
@@ -31,7 +31,7 @@ func (s *Store) mendReports(t *tx, sv *salvager) error {
 	return nil
 }
 
-func (s *Store) mendReport(t *tx, sv *salvager, id int64) error {
+func (s *sqlite) mendReport(t *tx, sv *salvager, id int64) error {
 	var key, head []byte
 	if err := t.get([]any{&key, &head}, `SELECT key, head FROM bodies WHERE report = ?`, id); err != nil {
 		return err
@@ -70,7 +70,7 @@ func (s *Store) mendReport(t *tx, sv *salvager, id int64) error {
 
 // mendBodies names the reports whose bodies are lost, and removes the bodies of
 // those that have ended.
-func (s *Store) mendBodies(t *tx, _ *salvager) error {
+func (s *sqlite) mendBodies(t *tx, _ *salvager) error {
 	lost, err := t.ids(`SELECT id FROM reports WHERE state IN ('waiting', 'dead') AND id NOT IN (SELECT report FROM bodies)`)
 	if err != nil {
 		return err
@@ -86,7 +86,7 @@ func (s *Store) mendBodies(t *tx, _ *salvager) error {
 
 // mendDeliveries has each report delivered that waits, and ends those that do
 // not.
-func (s *Store) mendDeliveries(t *tx, _ *salvager) error {
+func (s *sqlite) mendDeliveries(t *tx, _ *salvager) error {
 	waiting, err := t.ids(`SELECT id FROM reports WHERE state = 'waiting'`)
 	if err != nil {
 		return err
@@ -134,7 +134,7 @@ func (s *Store) mendDeliveries(t *tx, _ *salvager) error {
 	return nil
 }
 
-func (s *Store) headOf(t *tx, id int64) (*Head, error) {
+func (s *sqlite) headOf(t *tx, id int64) (*Head, error) {
 	var uid string
 	var key, head []byte
 	err := t.get([]any{&uid, &key, &head}, `SELECT r.uid, b.key, b.head FROM reports r JOIN bodies b ON b.report = r.id WHERE r.id = ?`, id)
@@ -153,7 +153,7 @@ func (s *Store) headOf(t *tx, id int64) (*Head, error) {
 }
 
 // mendRefs makes by what reports are found.
-func (s *Store) mendRefs(t *tx, _ *salvager) error {
+func (s *sqlite) mendRefs(t *tx, _ *salvager) error {
 	ids, err := t.ids(`SELECT id FROM reports`)
 	if err != nil {
 		return err
@@ -176,7 +176,7 @@ func (s *Store) mendRefs(t *tx, _ *salvager) error {
 
 // nameLost names the reports of which nothing is left but their uids, and
 // removes what belonged to them.
-func (s *Store) nameLost(t *tx, sv *salvager) error {
+func (s *sqlite) nameLost(t *tx, sv *salvager) error {
 	for uid := range sv.uids {
 		var n int
 		err := t.get([]any{&n}, `SELECT (SELECT count(*) FROM reports WHERE uid = ?1) + (SELECT count(*) FROM audit WHERE uid = ?1)

@@ -37,7 +37,7 @@ func (s *Store) writeMeta(t *tx) error {
 // inspect reads the database without changing a byte of it. Its error is a
 // damagedError where nobody can work with it as it is. It is empty if the one
 // who began it did not get far.
-func (s *Store) inspect(ctx context.Context, path string, log *walLog) (empty bool, err error) {
+func (s *sqlite) inspect(ctx context.Context, path string, log *walLog) (empty bool, err error) {
 	if err := checkHeader(path); err != nil {
 		return false, err
 	}

@@ -383,7 +383,7 @@ func TestFilesTellNothing(t *testing.T) {
 		for _, uid := range uids {
 			end(t, s, uid, "delivered")
 		}
-		s.tidy(t.Context())
+		s.base.(*sqlite).tidy(t.Context())
 		search("after it was delivered")
 		var size int64
 		for _, name := range filesIn(t, o.Dir) {

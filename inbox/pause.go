@@ -2,7 +2,6 @@ package inbox
 
 import (
 	"context"
-	"database/sql"
 	"fmt"
 	"strings"
 	"time"
@@ -91,7 +90,7 @@ func (e *engine) known(route string) error {
 
 func (s *Store) readPauses(ctx context.Context) (map[string]Pause, error) {
 	paused := make(map[string]Pause)
-	err := s.read(ctx, func(db *sql.DB) error {
+	err := s.read(ctx, func(db reads) error {
 		rows, err := db.QueryContext(ctx, `SELECT route, at, by FROM pauses WHERE by <> ''`)
 		if err != nil {
 			return err

@@ -70,7 +70,7 @@ func (d *Draft) Quarantine(ctx context.Context, signature string, received time.
 	}
 	added := false
 	// The same signature is the same body: it is over all of it.
-	err = s.submit(ctx, &op{intake: true, moved: m, fn: func(t *tx) error {
+	err = s.submit(ctx, &op{intake: true, moved: m, large: file != "" && m == nil, fn: func(t *tx) error {
 		result, err := t.exec(`INSERT INTO quarantine (uid, received, signature, key, head, file, size, stored, body)
 			SELECT ?, ?, ?3, ?, ?, ?, ?, ?, ? WHERE NOT EXISTS (SELECT 1 FROM quarantine WHERE signature = ?3)`,
 			d.uid, received.UnixMilli(), []byte(signature), key, head, nullable(file), d.size, stored, body)
@@ -78,16 +78,17 @@ func (d *Draft) Quarantine(ctx context.Context, signature string, received time.
 			return err
 		}
 		n, err := result.RowsAffected()
-		added = n > 0
-		t.then(func() {
-			if added {
-				s.quarantined.Add(takes)
-			}
-		})
-		return err
+		if added = n > 0; !added || err != nil {
+			return err
+		}
+		t.then(func() { s.quarantined.Add(takes) })
+		if file == "" {
+			return nil
+		}
+		return s.base.insertBody(t, d)
 	}})
 	if file != "" && !errors.As(err, new(uncertainError)) && (err != nil || !added) {
-		_ = s.files.remove(s.files.body(file))
+		s.base.dropBody(file)
 	}
 	return failure(err)
 }
@@ -97,7 +98,7 @@ func (d *Draft) Quarantine(ctx context.Context, signature string, received time.
 // returns how many became reports. One that cannot be read keeps no other.
 func (s *Store) Release(ctx context.Context, check func(*Quarantined) (*Head, error)) (int, error) {
 	var ids []int64
-	err := s.read(ctx, func(db *sql.DB) error {
+	err := s.read(ctx, func(db reads) error {
 		rows, err := db.QueryContext(ctx, `SELECT id FROM quarantine ORDER BY id`)
 		if err != nil {
 			return err
@@ -141,7 +142,7 @@ func (s *Store) releaseOne(ctx context.Context, id int64, check func(*Quarantine
 		signature, wrapped, sealed, body []byte
 		file                             sql.NullString
 	)
-	err := s.read(ctx, func(db *sql.DB) error {
+	err := s.read(ctx, func(db reads) error {
 		return db.QueryRowContext(ctx, `SELECT uid, received, signature, key, head, file, stored, body FROM quarantine WHERE id = ?`, id).
 			Scan(&uid, &received, &signature, &wrapped, &sealed, &file, &stored, &body)
 	})
@@ -171,7 +172,6 @@ func (s *Store) releaseOne(ctx context.Context, id int64, check func(*Quarantine
 		return false, err
 	}
 	r.file, r.body = file.String, body
-	var receipt Receipt
 	var gone bool
 	err = s.write(ctx, func(t *tx) error {
 		gone = false
@@ -183,17 +183,17 @@ func (s *Store) releaseOne(ctx context.Context, id int64, check func(*Quarantine
 			gone = true // released by somebody else, or too old since just now
 			return err
 		}
-		receipt, err = s.store(t, r)
 		t.then(func() { s.quarantined.Add(-quarantineRoom(stored, len(sealed))) })
+		receipt, err := s.store(t, r)
+		if err == nil && file.Valid && (receipt.Duplicate || receipt.Erased) {
+			err = s.base.removeBody(t, file.String)
+		}
 		return err
 	})
 	if err != nil || gone {
 		return false, err
 	}
-	if file.Valid && (receipt.Duplicate || receipt.Erased) {
-		err = s.files.remove(s.files.body(file.String))
-	}
-	return true, err
+	return true, nil
 }
 
 // dropQuarantined removes what was quarantined before a time.
@@ -209,16 +209,17 @@ func (s *Store) dropQuarantined(t *tx, before int64) (int, error) {
 		if _, err := t.exec(`DELETE FROM quarantine WHERE id = ?`, id); err != nil {
 			return 0, err
 		}
-		t.then(func() {
-			s.quarantined.Add(-quarantineRoom(stored, head))
-			if file.Valid {
-				_ = s.files.remove(s.files.body(file.String))
-			}
-		})
+		t.then(func() { s.quarantined.Add(-quarantineRoom(stored, head)) })
+		if !file.Valid {
+			continue
+		}
+		if err := s.base.removeBody(t, file.String); err != nil {
+			return 0, err
+		}
 	}
 	if len(ids) > 0 {
 		t.then(func() {
-			s.log.Warn("bodies whose signature fitted no key within a day were removed", "dir", s.dir, "bodies", len(ids))
+			s.log.Warn("bodies whose signature fitted no key within a day were removed", "inbox", s.place, "bodies", len(ids))
 		})
 	}
 	return len(ids), err
@@ -232,7 +233,7 @@ func (s *Store) bodyOpener(sl *sealer, file sql.NullString, stored int64, body [
 			u.src = bytes.NewReader(body)
 			return nopCloser{u}, nil
 		}
-		f, err := s.files.openBody(file.String)
+		f, err := s.base.openBody(file.String)
 		if err != nil {
 			return nil, err
 		}

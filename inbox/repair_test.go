@@ -225,7 +225,7 @@ func TestCheckWhileReportsArrive(t *testing.T) {
 			return
 		default:
 		}
-		if err := checkDatabase(t.Context(), s.readers); err != nil {
+		if err := checkDatabase(t.Context(), s.base.(*sqlite).readers); err != nil {
 			t.Errorf("got %v, want none\n%s", err, log)
 			<-arriving
 			return

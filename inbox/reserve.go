@@ -32,7 +32,7 @@ const (
 	dropReserveAfter = 60
 )
 
-func (k *reserveKeeper) tick(s *Store) {
+func (k *reserveKeeper) tick(s *sqlite) {
 	if s.room.size() > 0 {
 		k.waiting, k.empty = k.waiting+1, 0
 	} else {
@@ -48,9 +48,9 @@ func (k *reserveKeeper) tick(s *Store) {
 }
 
 // makeReserve makes the file if it is not there and there is room enough.
-func (s *Store) makeReserve() {
+func (s *sqlite) makeReserve() {
 	path := s.files.path(reserveName)
-	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) || s.lowDisk(1) != nil {
+	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) || s.spare(1) != nil {
 		return
 	}
 	size := int64(reserveSize)
@@ -65,12 +65,12 @@ func (s *Store) makeReserve() {
 }
 
 // makeRoom makes some room on a disk that is full.
-func (s *Store) makeRoom() bool {
+func (s *sqlite) makeRoom() bool {
 	return s.w.checkpoint() == nil || s.useReserve() && s.w.checkpoint() == nil
 }
 
 // useReserve says whether there was one.
-func (s *Store) useReserve() bool {
+func (s *sqlite) useReserve() bool {
 	if err := os.Remove(s.files.path(reserveName)); err != nil {
 		return false
 	}
@@ -82,7 +82,7 @@ func (s *Store) useReserve() bool {
 // synced. Whoever was killed before a sync, or was told that one has failed, has
 // left there what reads as if it were on the disk: a copy of such a report would
 // be taken for a duplicate of one that is safe.
-func (s *Store) writeOut(path string) error {
+func (s *sqlite) writeOut(path string) error {
 	err := s.w.checkpoint()
 	switch {
 	case sqliteCode(err) != sqlite3.SQLITE_FULL:

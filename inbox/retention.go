@@ -2,12 +2,7 @@ package inbox
 
 import (
 	"context"
-	"database/sql"
 	"encoding/json"
-	"errors"
-	"io/fs"
-	"os"
-	"strings"
 	"time"
 )
 
@@ -42,7 +37,7 @@ func (s *Store) Retain(ctx context.Context) error {
 			}
 		}
 	}
-	return s.removeAside(ctx, now.Add(-st.KeepDead))
+	return s.base.removeAside(ctx, now.Add(-st.KeepDead))
 }
 
 // dropDead drops the reports that died, or were found damaged, before a time.
@@ -124,33 +119,4 @@ func (t *tx) ids(query string, args ...any) ([]int64, error) {
 		ids = append(ids, id)
 	}
 	return ids, rows.Err()
-}
-
-// removeAside removes what was set aside before a time: databases, and bodies
-// without a row. Those that have one go with it.
-func (s *Store) removeAside(ctx context.Context, before time.Time) error {
-	entries, err := os.ReadDir(s.files.path(damagedName))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	for _, entry := range entries {
-		name := entry.Name()
-		info, statErr := entry.Info()
-		if statErr != nil || !info.ModTime().Before(before) {
-			continue
-		}
-		if strings.HasPrefix(name, dbName) || s.hasNoBody(ctx, name) {
-			err = errors.Join(err, s.files.remove(s.files.path(damagedName, name)))
-		}
-	}
-	return err
-}
-
-// hasNoBody says whether no report that is on record has a body under a uid.
-func (s *Store) hasNoBody(ctx context.Context, uid string) bool {
-	n := 1
-	err := s.read(ctx, func(db *sql.DB) error {
-		return db.QueryRowContext(ctx, `SELECT count(*) FROM bodies b JOIN reports r ON r.id = b.report WHERE r.uid = ?`, uid).Scan(&n)
-	})
-	return err == nil && n == 0
 }

@@ -17,7 +17,7 @@ func TestRetention(t *testing.T) {
 	}
 	end(t, s, uids["delivered"], "delivered")
 	end(t, s, uids["dead"], "dead")
-	if err := s.setAside(t.Context(), 4, "test"); err != nil {
+	if err := s.setReportAside(t.Context(), 4, "test"); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := s.Erase(t.Context(), EraseConsent, "other", "x", "y"); err != nil {
@@ -86,7 +86,7 @@ func TestRetentionOfWhatWasSetAside(t *testing.T) {
 	if err := os.Chtimes(s.files.body(uid), time.Time{}, c.Now().Add(-DefaultKeepDead)); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.setAside(t.Context(), 1, "test"); err != nil {
+	if err := s.setReportAside(t.Context(), 1, "test"); err != nil {
 		t.Fatal(err)
 	}
 	for _, name := range []string{dbName + "-1", dbName + "-wal-1", "0198c9be-0000-7000-8000-000000000000"} {

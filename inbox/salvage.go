@@ -32,7 +32,7 @@ const (
 
 // salvager makes a database from the pages of another.
 type salvager struct {
-	s       *Store
+	s       *sqlite
 	db      *os.File // nil: only the log
 	pages   uint32
 	log     *walLog
@@ -47,7 +47,7 @@ type salvager struct {
 
 // salvage makes a new database from a damaged one, without what cannot be read.
 // The damaged one is kept. If it returns an error, nothing has changed.
-func (s *Store) salvage(ctx context.Context, why error) error {
+func (s *sqlite) salvage(ctx context.Context, why error) error {
 	s.log.Error("the database of the inbox is damaged: what can be read goes to a new one", "dir", s.dir, "error", why)
 	path := s.files.path(salvageName)
 	if err := s.removeDatabase(path); err != nil {
@@ -76,7 +76,7 @@ func (s *Store) salvage(ctx context.Context, why error) error {
 
 // finishSalvage puts a new database that is complete in the place of the old
 // one.
-func (s *Store) finishSalvage() error {
+func (s *sqlite) finishSalvage() error {
 	salvaged := s.files.path(salvagedName)
 	if _, err := os.Stat(salvaged); err != nil {
 		if errors.Is(err, fs.ErrNotExist) {
@@ -105,12 +105,12 @@ func (s *Store) finishSalvage() error {
 	return syncDir(s.dir)
 }
 
-func (s *Store) removeDatabase(path string) error {
+func (s *sqlite) removeDatabase(path string) error {
 	return errors.Join(s.files.remove(path), s.files.remove(path+"-wal"), s.files.remove(path+"-shm"))
 }
 
 // fill writes what can be read to an empty database.
-func (s *Store) fill(ctx context.Context, w *writer) error {
+func (s *sqlite) fill(ctx context.Context, w *writer) error {
 	path := s.files.path(dbName)
 	log, err := readLog(path + "-wal")
 	if err != nil {
@@ -139,7 +139,7 @@ func (s *Store) fill(ctx context.Context, w *writer) error {
 
 // adoptTail takes over what stands in the log behind the place where SQLite has
 // stopped to read. The log is kept.
-func (s *Store) adoptTail(ctx context.Context, log *walLog) error {
+func (s *sqlite) adoptTail(ctx context.Context, log *walLog) error {
 	sv, err := s.newSalvager(ctx, nil, log)
 	if err != nil {
 		return err
@@ -155,7 +155,7 @@ func (s *Store) adoptTail(ctx context.Context, log *walLog) error {
 
 // newSalvager reads a database and its log, or without one only that part of the
 // log that SQLite does not read.
-func (s *Store) newSalvager(ctx context.Context, db *os.File, log *walLog) (*salvager, error) {
+func (s *sqlite) newSalvager(ctx context.Context, db *os.File, log *walLog) (*salvager, error) {
 	sv := &salvager{
 		s: s, db: db, log: log, newest: make(map[uint32][]int),
 		ranks: make(map[*carveTable]map[int64]int), uids: make(map[string]int64),
@@ -347,7 +347,7 @@ func (sv *salvager) checkKey(w *writer) error {
 }
 
 // keepLog copies the log to damaged/, before SQLite writes over it.
-func (s *Store) keepLog(path string) error {
+func (s *sqlite) keepLog(path string) error {
 	if err := s.files.makeDamaged(); err != nil {
 		return err
 	}

@@ -120,7 +120,7 @@ func (e *engine) insertAttempt(t *tx, j *job, r *result) error {
 func (e *engine) settleGone(ctx context.Context, j *job, r *result) error {
 	s := e.s
 	var state State
-	err := s.read(ctx, func(db *sql.DB) error {
+	err := s.read(ctx, func(db reads) error {
 		return db.QueryRowContext(ctx, `SELECT state FROM reports WHERE id = ?`, j.report).Scan(&state)
 	})
 	if err != nil && !errors.Is(err, sql.ErrNoRows) {
@@ -131,7 +131,7 @@ func (e *engine) settleGone(ctx context.Context, j *job, r *result) error {
 		if r.damage != nil {
 			reason = strings.TrimPrefix(r.damage.Error(), ErrDamaged.Error()+": ") // the state says that
 		}
-		if err := s.setAside(ctx, j.report, reason); err != nil {
+		if err := s.setReportAside(ctx, j.report, reason); err != nil {
 			return err
 		}
 	}

@@ -13,7 +13,7 @@ import (
 	"path/filepath"
 	"strconv"
 
-	"modernc.org/sqlite"
+	modernc "modernc.org/sqlite"
 )
 
 // driverName is SQLite with rowsum. It is a driver of its own, so that other
@@ -31,8 +31,8 @@ const (
 )
 
 func init() {
-	d := new(sqlite.Driver)
-	err := d.RegisterDeterministicScalarFunction("rowsum", -1, func(_ *sqlite.FunctionContext, args []driver.Value) (driver.Value, error) {
+	d := new(modernc.Driver)
+	err := d.RegisterDeterministicScalarFunction("rowsum", -1, func(_ *modernc.FunctionContext, args []driver.Value) (driver.Value, error) {
 		return rowSum(args), nil
 	})
 	if err != nil {

@@ -2,7 +2,6 @@ package inbox
 
 import (
 	"context"
-	"database/sql"
 )
 
 // Stats is what a store holds.
@@ -22,7 +21,7 @@ type Stats struct {
 // Stats counts what is there.
 func (s *Store) Stats(ctx context.Context) (Stats, error) {
 	st := Stats{Bytes: s.room.size(), QuarantinedBytes: s.quarantined.Load()}
-	err := s.read(ctx, func(db *sql.DB) error {
+	err := s.read(ctx, func(db reads) error {
 		return db.QueryRowContext(ctx, `SELECT
 			(SELECT count(*) FROM reports WHERE state = 'waiting'),
 			(SELECT count(*) FROM reports WHERE state = 'dead'),

@@ -2,7 +2,6 @@ package inbox
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -16,12 +15,11 @@ const (
 	updateClaimed = `UPDATE deliveries SET claimed_by = NULL, claimed_until = NULL WHERE state = 'waiting' AND claimed_by IS NOT NULL`
 	selectFiles   = `SELECT b.report, b.file FROM bodies b CROSS JOIN reports r WHERE r.id = b.report AND b.file IS NOT NULL AND r.state <> 'damaged'
 		UNION ALL SELECT 0, file FROM quarantine WHERE file IS NOT NULL`
-	selectStored = `SELECT r.kind, r.type, sum(b.stored) FROM bodies b CROSS JOIN reports r WHERE r.id = b.report GROUP BY 1, 2`
 )
 
 // sweep brings the directory in order before it is used: what an end without a
 // close has left is removed, what is missing is named.
-func (s *Store) sweep(ctx context.Context, checked <-chan error) error {
+func (s *sqlite) sweep(ctx context.Context, checked <-chan error) error {
 	if err := s.removeDrafts(); err != nil {
 		return err
 	}
@@ -77,7 +75,7 @@ func (s *Store) sweep(ctx context.Context, checked <-chan error) error {
 }
 
 // removeDrafts removes what has never been committed.
-func (s *Store) removeDrafts() error {
+func (s *sqlite) removeDrafts() error {
 	names, err := s.files.list(tmpName)
 	if err != nil {
 		return err
@@ -95,7 +93,7 @@ func (s *Store) removeDrafts() error {
 
 // removeOrphans removes the files that no row refers to: their reports have not
 // been acknowledged, or have ended. Where rows were lost, they are kept aside.
-func (s *Store) removeOrphans(ctx context.Context, names map[string]bool, salvaged bool) error {
+func (s *sqlite) removeOrphans(ctx context.Context, names map[string]bool, salvaged bool) error {
 	for name := range names {
 		if salvaged && !s.hasEnded(ctx, name) {
 			s.log.Error("a stored body has lost its row and was set aside", "uid", name)
@@ -114,9 +112,9 @@ func (s *Store) removeOrphans(ctx context.Context, names map[string]bool, salvag
 }
 
 // hasEnded says whether a report is on record, and has no body any more.
-func (s *Store) hasEnded(ctx context.Context, uid string) bool {
+func (s *sqlite) hasEnded(ctx context.Context, uid string) bool {
 	var n int
-	err := s.read(ctx, func(db *sql.DB) error {
+	err := s.read(ctx, func(db reads) error {
 		return db.QueryRowContext(ctx, `SELECT count(*) FROM reports WHERE uid = ? AND state IN ('delivered', 'dropped', 'erased')`, uid).Scan(&n)
 	})
 	return err == nil && n > 0
@@ -159,70 +157,6 @@ func matchFiles(t *tx, names map[string]bool) (missing []int64, err error) {
 		delete(names, name)
 	}
 	return missing, rows.Err()
-}
-
-// count reads what is kept in memory of the database.
-func (s *Store) count(t *tx) error {
-	s.room.clear()
-	rows, err := t.rows(selectStored)
-	if err != nil {
-		return err
-	}
-	defer rows.Close()
-	for rows.Next() {
-		var kind, types string
-		var n int64
-		if err := rows.Scan(&kind, &types, &n); err != nil {
-			return err
-		}
-		s.room.hold(Kind(kind), typesOf(types), n)
-	}
-	if err := rows.Err(); err != nil {
-		return err
-	}
-	_ = rows.Close()
-	var erased, quarantined int64
-	if err := t.get([]any{&erased, &quarantined}, `SELECT (SELECT count(*) FROM erased),
-		(SELECT coalesce(sum(stored + length(head) + ?), 0) FROM quarantine)`, quarantineRow); err != nil {
-		return err
-	}
-	s.erased.Store(erased)
-	s.quarantined.Store(quarantined)
-	return nil
-}
-
-// setAside keeps a report that cannot be read from being delivered. Nothing of
-// it is removed.
-func (s *Store) setAside(ctx context.Context, id int64, reason string) error {
-	return s.write(ctx, func(t *tx) error { return s.markDamaged(t, id, reason) })
-}
-
-func (s *Store) markDamaged(t *tx, id int64, reason string) error {
-	var uid string
-	var file sql.NullString
-	err := t.get([]any{&uid, &file}, `SELECT r.uid, b.file FROM reports r LEFT JOIN bodies b ON b.report = r.id WHERE r.id = ?`, id)
-	if err != nil {
-		return err
-	}
-	if _, err := t.exec(`UPDATE reports SET state = 'damaged', ended = ? WHERE id = ?`, s.milli(), id); err != nil {
-		return err
-	}
-	// A status would be that of an attempt before, which the reason is not about.
-	_, err = t.exec(`UPDATE deliveries SET state = 'dead', claimed_by = NULL, claimed_until = NULL, status = NULL, reason = ?
-		WHERE report = ? AND state = 'waiting'`, reason, id)
-	if err != nil {
-		return err
-	}
-	t.then(func() {
-		s.log.Error("a stored report is damaged and was set aside", "uid", uid, "reason", reason)
-		if !file.Valid {
-			return
-		}
-		if err := s.files.setAside(file.String); err != nil {
-			s.log.Error("the file of a damaged report could not be moved", "uid", uid, "error", err)
-		}
-	})
-	return nil
 }
 
 // setAside moves a body to damaged/. It is no error if it is not there.

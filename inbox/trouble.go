@@ -64,7 +64,7 @@ func (t *trouble) clear() {
 
 // note takes an error of the writer for what it says of the database. After an
 // error of the disk nobody knows what is on it: it is opened anew.
-func (s *Store) note(err error) {
+func (s *sqlite) note(err error) {
 	if err == nil {
 		return
 	}
@@ -83,14 +83,14 @@ func (s *Store) note(err error) {
 }
 
 // suspect takes an error of a reader that says that the database is damaged.
-func (s *Store) suspect(err error) {
+func (s *sqlite) suspect(err error) {
 	s.log.Error("the database of the inbox is damaged", "dir", s.dir, "error", err)
 	s.trouble.set(err)
 }
 
 // repair makes the database usable again, if it is not. It runs between two
 // transactions of the writer.
-func (s *Store) repair() error {
+func (s *sqlite) repair() error {
 	err, damaged, now := s.trouble.take()
 	if err == nil || !now {
 		return err
@@ -121,7 +121,7 @@ func (s *Store) repair() error {
 // before, if it has an inbox. An empty one is not filled: it may be where a disk
 // is to be mounted. Until then no file is held open, which would keep a disk
 // that has failed from being unmounted.
-func (s *Store) relock() error {
+func (s *sqlite) relock() error {
 	s.lock.release()
 	if _, err := os.Stat(s.files.path(dbName)); err != nil {
 		return fmt.Errorf("%w: put it back, or start again to begin an empty inbox: %w", errGone, err)
@@ -136,25 +136,22 @@ func (s *Store) relock() error {
 
 // owns reports an error if the files that are open are no longer those in the
 // directory: what is written to them would go with the process.
-func (s *Store) owns() error {
+func (s *sqlite) owns() error {
 	if !s.lock.held(s.dir) || !s.w.sameFile(s.files.path(dbName)) {
 		return errGone
 	}
 	return nil
 }
 
-// Ready returns why reports cannot be stored just now, nil if they can. It tries,
-// with a small file. Where the last report found no room below max_size, it is full,
-// though a smaller one might fit.
-func (s *Store) Ready() error {
-	if err := s.Admit(); err != nil {
+// admit returns the trouble, or that the disk is nearly full.
+func (s *sqlite) admit() error {
+	if err := s.trouble.get(); err != nil {
 		return err
 	}
-	if s.room.isFull() {
-		return maxSizeReached(s.settings().MaxSize)
-	}
-	return s.files.probe()
+	return s.spare(1)
 }
+
+func (s *sqlite) probe() error { return s.files.probe() }
 
 // probe makes a file and removes it.
 func (f *files) probe() error {

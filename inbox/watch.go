@@ -187,7 +187,7 @@ const (
 // each, however many there are.
 func (s *Store) waiting(ctx context.Context) ([]subject, error) {
 	var found []subject
-	err := s.read(ctx, func(db *sql.DB) error {
+	err := s.read(ctx, func(db reads) error {
 		var last subject
 		for {
 			err := db.QueryRowContext(ctx, selectSubject, string(last.kind), last.name).Scan(&last.kind, &last.name)
@@ -207,7 +207,7 @@ func (s *Store) waiting(ctx context.Context) ([]subject, error) {
 // when it failed.
 func (s *Store) comeBack(ctx context.Context, sub subject, bound int64) error {
 	var far bool
-	err := s.read(ctx, func(db *sql.DB) error {
+	err := s.read(ctx, func(db reads) error {
 		return db.QueryRowContext(ctx, selectFar, string(sub.kind), sub.name, bound).Scan(&far)
 	})
 	if err != nil || !far {

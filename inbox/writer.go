@@ -6,72 +6,14 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"runtime/debug"
-	"sync/atomic"
 
 	sqlite3 "modernc.org/sqlite/lib"
 )
-
-// maxBatch is how many operations are committed together at most.
-const maxBatch = 128
 
 var (
 	errBusy  = errors.New("inbox: somebody reads")
 	errStale = fmt.Errorf("%w: a sync of its folder has failed since it was written", ErrUnavailable)
 )
-
-// op is something that somebody wants to have written.
-type op struct {
-	fn func(*tx) error
-	// lazy: it may be forgotten when the machine stops.
-	lazy bool
-	// intake: it stores something new, so it has no right to the reserve.
-	intake bool
-	// moved is the file that it refers to, if that has just been moved to bodies/.
-	moved *moved
-	// raw stands in for fn. It runs alone, outside a transaction.
-	raw func(*writer) error
-
-	taken atomic.Bool // by the writer, or by its caller who gives up
-	done  chan error
-}
-
-// tx is a transaction of the writer. It is used by one goroutine, and not after
-// the function that got it has returned.
-type tx struct {
-	w     *writer
-	after []func()
-}
-
-// exec runs a statement that returns no rows.
-func (t *tx) exec(query string, args ...any) (sql.Result, error) {
-	stmt, err := t.w.prepare(query) //nolint:sqlclosecheck // it is kept
-	if err != nil {
-		return nil, err
-	}
-	return stmt.Exec(args...)
-}
-
-// rows runs a query. The rows must be closed before the next statement.
-func (t *tx) rows(query string, args ...any) (*sql.Rows, error) {
-	stmt, err := t.w.prepare(query) //nolint:sqlclosecheck // it is kept
-	if err != nil {
-		return nil, err
-	}
-	return stmt.Query(args...)
-}
-
-// get reads the one row of a query into dest. Without a row, it is sql.ErrNoRows.
-func (t *tx) get(dest []any, query string, args ...any) error {
-	stmt, err := t.w.prepare(query) //nolint:sqlclosecheck // it is kept
-	if err != nil {
-		return err
-	}
-	return stmt.QueryRow(args...).Scan(dest...)
-}
-
-// then has fn run when the transaction is committed.
-func (t *tx) then(fn func()) { t.after = append(t.after, fn) }
 
 // writer is the one connection that writes, and its prepared statements. Only
 // the goroutine of Store.writeLoop uses it.
@@ -110,6 +52,30 @@ func (w *writer) close() error {
 func (w *writer) sameFile(path string) bool {
 	info, err := os.Stat(path)
 	return err == nil && os.SameFile(info, w.info)
+}
+
+func (w *writer) exec(query string, args ...any) (sql.Result, error) {
+	stmt, err := w.prepare(query) //nolint:sqlclosecheck // it is kept
+	if err != nil {
+		return nil, err
+	}
+	return stmt.Exec(args...)
+}
+
+func (w *writer) rows(query string, args ...any) (*sql.Rows, error) {
+	stmt, err := w.prepare(query) //nolint:sqlclosecheck // it is kept
+	if err != nil {
+		return nil, err
+	}
+	return stmt.Query(args...)
+}
+
+func (w *writer) get(dest []any, query string, args ...any) error {
+	stmt, err := w.prepare(query) //nolint:sqlclosecheck // it is kept
+	if err != nil {
+		return err
+	}
+	return stmt.QueryRow(args...).Scan(dest...)
 }
 
 // prepare keeps what it has prepared: the texts of all statements stand in this
@@ -186,7 +152,7 @@ func (w *writer) transact(ops []*op) error {
 	if err := w.run("BEGIN IMMEDIATE"); err != nil {
 		return err
 	}
-	t := &tx{w: w}
+	t := &tx{statements: w}
 	for _, o := range ops {
 		if err := t.call(o.fn); err != nil {
 			return errors.Join(err, w.rollback())
@@ -214,114 +180,7 @@ func (w *writer) rollback() error {
 	return err
 }
 
-func (t *tx) call(fn func(*tx) error) (err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			err = fmt.Errorf("%w: panic: %v\n%s", ErrUnavailable, p, debug.Stack())
-		}
-	}()
-	return fn(t)
-}
-
-// write runs fn in a transaction of the writer, together with whatever else has
-// arrived, and returns when that is on disk. fn can be run twice; what it does
-// besides must be done with then. After an uncertainError nobody knows whether
-// it was written.
-func (s *Store) write(ctx context.Context, fn func(*tx) error) error {
-	return s.submit(ctx, &op{fn: fn})
-}
-
-// writeLazy is write for what may be forgotten when the machine stops. It does
-// not wait for the disk.
-func (s *Store) writeLazy(ctx context.Context, fn func(*tx) error) error {
-	return s.submit(ctx, &op{fn: fn, lazy: true})
-}
-
-func (s *Store) submit(ctx context.Context, o *op) error {
-	o.done = make(chan error, 1)
-	select {
-	case s.ops <- o:
-	case <-s.closing:
-		return errClosed
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-	select {
-	case err := <-o.done:
-		return err
-	case <-s.written: // the writer has ended
-		select {
-		case err := <-o.done:
-			return err
-		default:
-			return errClosed
-		}
-	case <-ctx.Done():
-		if o.taken.CompareAndSwap(false, true) {
-			return ctx.Err()
-		}
-		return <-o.done // it is being written just now
-	}
-}
-
-// writeLoop writes until the store closes and nothing is left to write.
-func (s *Store) writeLoop() {
-	defer close(s.written)
-	batch := make([]*op, 0, maxBatch)
-	for {
-		select {
-		case o := <-s.ops:
-			batch = append(batch[:0], o)
-		case <-s.closing:
-			select {
-			case o := <-s.ops:
-				batch = append(batch[:0], o)
-			default:
-				return
-			}
-		}
-	gather:
-		for len(batch) < maxBatch {
-			select {
-			case o := <-s.ops:
-				batch = append(batch, o)
-			default:
-				break gather
-			}
-		}
-		s.writeBatch(batch)
-		clear(batch)
-	}
-}
-
-func (s *Store) writeBatch(batch []*op) {
-	ops := batch[:0]
-	for _, o := range batch {
-		switch {
-		case !o.taken.CompareAndSwap(false, true):
-		case o.raw != nil:
-			o.done <- s.runRaw(o)
-		default:
-			ops = append(ops, o)
-		}
-	}
-	if len(ops) == 0 {
-		return
-	}
-	err := s.transact(ops)
-	if err == nil || len(ops) == 1 || s.trouble.get() != nil {
-		for _, o := range ops {
-			o.done <- err
-		}
-		return
-	}
-	// One of them is wrong. It must not take the others with it.
-	for _, o := range ops {
-		o.done <- s.transact([]*op{o})
-	}
-}
-
-func (s *Store) runRaw(o *op) error {
+func (s *sqlite) runRaw(o *op) error {
 	if err := s.repair(); err != nil {
 		return err
 	}
@@ -331,7 +190,10 @@ func (s *Store) runRaw(o *op) error {
 }
 
 // transact writes one batch.
-func (s *Store) transact(ops []*op) error {
+func (s *sqlite) transact(ops []*op) error {
+	if ops[0].raw != nil {
+		return s.runRaw(ops[0])
+	}
 	if err := s.repair(); err != nil {
 		return err
 	}
@@ -361,7 +223,6 @@ func (s *Store) transact(ops []*op) error {
 	if sqliteCode(err) == sqlite3.SQLITE_FULL && !intake && s.makeRoom() {
 		err = s.w.transact(ops)
 	}
-	s.writes.Add(1)
 	if err == nil {
 		if err = errors.Join(s.files.at(atCommitted), s.owns()); err != nil {
 			err = uncertainError{err}
@@ -371,8 +232,14 @@ func (s *Store) transact(ops []*op) error {
 	return failure(err)
 }
 
-// read runs fn with connections that read.
-func (s *Store) read(_ context.Context, fn func(*sql.DB) error) error {
+// retryAlone is true where one of them is wrong, and must not take the others with it.
+func (s *sqlite) retryAlone(error) bool { return s.trouble.get() == nil }
+
+func (s *sqlite) read(_ context.Context, fn func(reads) error) error {
+	return s.readDB(func(db *sql.DB) error { return fn(reads{db: db}) })
+}
+
+func (s *sqlite) readDB(fn func(*sql.DB) error) error {
 	s.swap.RLock()
 	defer s.swap.RUnlock()
 	if s.readers == nil {

@@ -1,0 +1,95 @@
+package inbox
+
+import (
+	"context"
+	"database/sql"
+	"io"
+	"time"
+)
+
+// backend is where a store keeps what it holds: SQLite in a directory. What a store promises and
+// does is the same over each; here is where they differ.
+type backend interface {
+	// transact runs the operations of a batch in one transaction, on disk when it
+	// returns. One that has failed leaves nothing behind, unless its error is an
+	// uncertainError.
+	transact(ops []*op) error
+	// retryAlone says whether the operations of a batch that has failed are to be
+	// tried one by one.
+	retryAlone(err error) bool
+	// read runs fn with connections that read.
+	read(ctx context.Context, fn func(reads) error) error
+
+	// admit returns why nothing can be stored just now, as far as that is known.
+	admit() error
+	// probe tries whether something can be.
+	probe() error
+	// spare is an error if there is no room for bodies that arrive: n times what is
+	// kept free.
+	spare(n int64) error
+
+	// keep makes the file of a draft, which is complete, ready for the transaction
+	// that stores it.
+	keep(d *Draft) (*moved, error)
+	// insertBody is keep's part in that transaction.
+	insertBody(t *tx, d *Draft) error
+	// openBody opens a body that is not in its row.
+	openBody(name string) (io.ReadCloser, error)
+	// removeBody removes one with the transaction, and dropBody one that no
+	// transaction has stored.
+	removeBody(t *tx, name string) error
+	dropBody(name string)
+	// setAside keeps what is left of a body that is damaged.
+	setAside(name string) error
+
+	// maintain does what is to be done each second or so.
+	maintain(ctx context.Context)
+	// forget removes at last what was erased, and returns where it may still be found.
+	forget(ctx context.Context) (copies []string, err error)
+	// removeAside removes what setAside and repairs have kept, if it is older.
+	removeAside(ctx context.Context, before time.Time) error
+
+	close()
+}
+
+// statements are what an operation does in its transaction.
+type statements interface {
+	// exec runs a statement that returns no rows.
+	exec(query string, args ...any) (sql.Result, error)
+	// rows runs a query. The rows must be closed before the next statement.
+	rows(query string, args ...any) (*sql.Rows, error)
+	// get reads the one row of a query into dest. Without a row, it is sql.ErrNoRows.
+	get(dest []any, query string, args ...any) error
+}
+
+// tx is a transaction. It is used by one goroutine, and not after the function
+// that got it has returned.
+type tx struct {
+	statements
+	after []func()
+}
+
+// then has fn run when the transaction is committed.
+func (t *tx) then(fn func()) { t.after = append(t.after, fn) }
+
+// reads are connections that read.
+type reads struct {
+	db   *sql.DB
+	bind func(query string) string // nil: as it is
+}
+
+// QueryContext is that of sql.DB.
+func (r reads) QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
+	if r.bind != nil {
+		query = r.bind(query)
+	}
+	return r.db.QueryContext(ctx, query, args...)
+}
+
+// QueryRowContext is that of sql.DB.
+func (r reads) QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row {
+	if r.bind != nil {
+		query = r.bind(query)
+	}
+	return r.db.QueryRowContext(ctx, query, args...)
+}

@@ -1,0 +1,34 @@
+package inbox
+
+// selectStored begins with what is still there: CROSS says so to SQLite.
+const selectStored = `SELECT r.kind, r.type, sum(b.stored) FROM bodies b CROSS JOIN reports r WHERE r.id = b.report GROUP BY 1, 2`
+
+// count reads what is kept in memory of the database.
+func (s *Store) count(t *tx) error {
+	s.room.clear()
+	rows, err := t.rows(selectStored)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var kind, types string
+		var n int64
+		if err := rows.Scan(&kind, &types, &n); err != nil {
+			return err
+		}
+		s.room.hold(Kind(kind), typesOf(types), n)
+	}
+	if err := rows.Err(); err != nil {
+		return err
+	}
+	_ = rows.Close()
+	var erased, quarantined int64
+	if err := t.get([]any{&erased, &quarantined}, `SELECT (SELECT count(*) FROM erased),
+		(SELECT coalesce(sum(stored + length(head) + ?), 0) FROM quarantine)`, quarantineRow); err != nil {
+		return err
+	}
+	s.erased.Store(erased)
+	s.quarantined.Store(quarantined)
+	return nil
+}

@@ -1,0 +1,157 @@
+package inbox
+
+import (
+	"context"
+	"fmt"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+)
+
+// maxBatch is how many operations are committed together at most.
+const maxBatch = 128
+
+// op is something that somebody wants to have written.
+type op struct {
+	fn func(*tx) error
+	// lazy: it may be forgotten when the machine stops.
+	lazy bool
+	// intake: it stores something new, so it has no right to the reserve.
+	intake bool
+	// moved is the file that it refers to, if that has just been moved to bodies/.
+	moved *moved
+	// large: it writes a large body, so it has a transaction of its own.
+	large bool
+	// raw stands in for fn. It runs outside a transaction.
+	raw func(*writer) error
+
+	taken atomic.Bool // by the writer, or by its caller who gives up
+	done  chan error
+}
+
+func (t *tx) call(fn func(*tx) error) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("%w: panic: %v\n%s", ErrUnavailable, p, debug.Stack())
+		}
+	}()
+	return fn(t)
+}
+
+// write runs fn in a transaction, together with whatever else has
+// arrived, and returns when that is on disk. fn can be run twice; what it does
+// besides must be done with then. After an uncertainError nobody knows whether
+// it was written.
+func (s *Store) write(ctx context.Context, fn func(*tx) error) error {
+	return s.submit(ctx, &op{fn: fn})
+}
+
+// writeLazy is write for what may be forgotten when the machine stops. It does
+// not wait for the disk.
+func (s *Store) writeLazy(ctx context.Context, fn func(*tx) error) error {
+	return s.submit(ctx, &op{fn: fn, lazy: true})
+}
+
+func (s *Store) submit(ctx context.Context, o *op) error {
+	o.done = make(chan error, 1)
+	select {
+	case s.ops <- o:
+	case <-s.closing:
+		return errClosed
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	select {
+	case err := <-o.done:
+		return err
+	case <-s.written: // the writers have ended
+		select {
+		case err := <-o.done:
+			return err
+		default:
+			return errClosed
+		}
+	case <-ctx.Done():
+		if o.taken.CompareAndSwap(false, true) {
+			return ctx.Err()
+		}
+		return <-o.done // it is being written just now
+	}
+}
+
+// startWriters begins to write what is submitted, n batches at once.
+func (s *Store) startWriters(n int) {
+	var loops sync.WaitGroup
+	for range n {
+		loops.Go(s.writeLoop)
+	}
+	go func() {
+		loops.Wait()
+		close(s.written)
+	}()
+}
+
+// writeLoop writes until the store closes and nothing is left to write.
+func (s *Store) writeLoop() {
+	batch := make([]*op, 0, maxBatch)
+	for {
+		select {
+		case o := <-s.ops:
+			batch = append(batch[:0], o)
+		case <-s.closing:
+			select {
+			case o := <-s.ops:
+				batch = append(batch[:0], o)
+			default:
+				return
+			}
+		}
+	gather:
+		for len(batch) < maxBatch {
+			select {
+			case o := <-s.ops:
+				batch = append(batch, o)
+			default:
+				break gather
+			}
+		}
+		s.writeBatch(batch)
+		clear(batch)
+	}
+}
+
+func (s *Store) writeBatch(batch []*op) {
+	ops := batch[:0]
+	for _, o := range batch {
+		switch {
+		case !o.taken.CompareAndSwap(false, true):
+		case o.large || o.raw != nil:
+			o.done <- s.transact([]*op{o})
+		default:
+			ops = append(ops, o)
+		}
+	}
+	if len(ops) == 0 {
+		return
+	}
+	err := s.transact(ops)
+	if err == nil || len(ops) == 1 || !s.base.retryAlone(err) {
+		for _, o := range ops {
+			o.done <- err
+		}
+		return
+	}
+	for _, o := range ops {
+		o.done <- s.transact([]*op{o})
+	}
+}
+
+func (s *Store) transact(ops []*op) error {
+	if ops[0].raw == nil {
+		defer s.writes.Add(1)
+	}
+	return s.base.transact(ops)
+}
+
+// read runs fn with connections that read.
+func (s *Store) read(ctx context.Context, fn func(reads) error) error { return s.base.read(ctx, fn) }
