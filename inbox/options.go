@@ -13,6 +13,11 @@ type Options struct {
 	// Dir is the directory of the store. It is made if it is not there. One
 	// process at a time can have it open.
 	Dir string
+	// Postgres is where the store is, in place of Dir.
+	Postgres *Postgres
+	// Spool has reports kept in Dir while the database of Postgres cannot be
+	// reached, and handed over to it afterwards.
+	Spool bool
 	// Visit is for people who look into the inbox of a process that has ended. It
 	// must be there, else it is ErrNotFound; it must belong to this user, because
 	// its owner could not write what another one makes; and nothing of it is
