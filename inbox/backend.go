@@ -4,12 +4,16 @@ import (
 	"context"
 	"database/sql"
 	"io"
+	"os"
 	"time"
 )
 
-// backend is where a store keeps what it holds: SQLite in a directory. What a store promises and
-// does is the same over each; here is where they differ.
+// backend is where a store keeps what it holds: SQLite in a directory, or
+// PostgreSQL. What a store promises and does is the same over both; here is where
+// they differ.
 type backend interface {
+	// writers is how many batches may be written at once.
+	writers() int
 	// transact runs the operations of a batch in one transaction, on disk when it
 	// returns. One that has failed leaves nothing behind, unless its error is an
 	// uncertainError.
@@ -28,6 +32,10 @@ type backend interface {
 	// kept free.
 	spare(n int64) error
 
+	// createDraft makes the file of a draft that is large, and dropDraft removes it,
+	// unless keep has moved it.
+	createDraft(uid string) (*os.File, error)
+	dropDraft(d *Draft)
 	// keep makes the file of a draft, which is complete, ready for the transaction
 	// that stores it.
 	keep(d *Draft) (*moved, error)
@@ -49,6 +57,16 @@ type backend interface {
 	// removeAside removes what setAside and repairs have kept, if it is older.
 	removeAside(ctx context.Context, before time.Time) error
 
+	// shared says whether others change what is there, too. They are told of changes
+	// with tell, and of the routes that are delivered to here with attached.
+	shared() bool
+	tell()
+	attached()
+	// mayDeliver says whether attempts may begin.
+	mayDeliver() bool
+
+	// start is called when there is somebody to deliver, and close at the end.
+	start()
 	close()
 }
 

@@ -47,7 +47,10 @@ func (s *Store) Retry(ctx context.Context, f Filter, who string, progress Progre
 		if _, err := t.exec(`UPDATE reports SET state = 'waiting', ended = NULL WHERE id = ? AND state = 'dead'`, d.report); err != nil {
 			return err
 		}
-		t.then(func() { s.stored(d.subject.kind, []string{d.subject.name}) })
+		t.then(func() {
+			s.stored(d.subject.kind, []string{d.subject.name})
+			s.base.tell()
+		})
 		return s.noteAction(t, who, "retry", d.uid, "")
 	})
 }

@@ -82,15 +82,15 @@ const (
 func (c *claim) take(s *Store) error {
 	return s.writeLazy(context.Background(), func(t *tx) error {
 		c.jobs, c.retried = nil, false
-		fresh, err := c.candidates(t, 0, math.MaxInt64)
+		fresh, err := c.candidates(s, t, 0, math.MaxInt64)
 		if err != nil {
 			return err
 		}
-		retried, err := c.candidates(t, 1, c.now)
+		retried, err := c.candidates(s, t, 1, c.now)
 		if err != nil {
 			return err
 		}
-		left, err := c.choose(t, fresh, retried)
+		left, err := c.choose(s, t, fresh, retried)
 		if err != nil {
 			return err
 		}
@@ -99,7 +99,7 @@ func (c *claim) take(s *Store) error {
 		}
 		for _, j := range c.jobs {
 			for _, id := range j.deliveries {
-				if _, err := t.exec(updateClaim, s.node, c.until, id); err != nil {
+				if _, err := t.exec(updateClaim, s.owner, c.until, id); err != nil {
 					return err
 				}
 			}
@@ -110,7 +110,7 @@ func (c *claim) take(s *Store) error {
 
 // candidates returns the first deliveries of all queues, one more of each than
 // can be taken.
-func (c *claim) candidates(t *tx, retried int, due int64) ([]candidate, error) {
+func (c *claim) candidates(s *Store, t *tx, retried int, due int64) ([]candidate, error) {
 	query := selectOldest
 	if c.kind == newestProbe {
 		query = selectNewest
@@ -124,7 +124,7 @@ func (c *claim) candidates(t *tx, retried int, due int64) ([]candidate, error) {
 				found = append(found, d)
 			}
 			return err
-		}, query, string(q.kind), q.name, retried, due, c.now, c.n+1)
+		}, query+s.lockRows, string(q.kind), q.name, retried, due, c.now, c.n+1)
 		if err != nil {
 			return nil, err
 		}
@@ -142,7 +142,7 @@ func (c *claim) candidates(t *tx, retried int, due int64) ([]candidate, error) {
 // choose makes jobs of the candidates, and returns those that are left. What is
 // fresh goes before what failed before, but each fourth place is for the latter,
 // so that neither keeps the other from its route. A probe prefers what is fresh.
-func (c *claim) choose(t *tx, fresh, retried []candidate) (left []candidate, err error) {
+func (c *claim) choose(s *Store, t *tx, fresh, retried []candidate) (left []candidate, err error) {
 	taken := make(map[int64]bool)
 	retries := c.retries
 	for i := c.turn; len(c.jobs) < c.n; i++ {
@@ -163,7 +163,7 @@ func (c *claim) choose(t *tx, fresh, retried []candidate) (left []candidate, err
 			retries--
 			c.retried = true
 		}
-		j, err := c.job(t, d)
+		j, err := c.job(s, t, d)
 		if err != nil {
 			return nil, err
 		}
@@ -175,7 +175,7 @@ func (c *claim) choose(t *tx, fresh, retried []candidate) (left []candidate, err
 
 // job returns the job for a delivery. An array of events goes to a route once,
 // for all its events that have this route.
-func (c *claim) job(t *tx, d candidate) (*job, error) {
+func (c *claim) job(s *Store, t *tx, d candidate) (*job, error) {
 	sub := c.queues[d.queue].subject
 	j := &job{
 		report: d.report, deliveries: []int64{d.id}, subjects: []subject{sub},
@@ -198,7 +198,7 @@ func (c *claim) job(t *tx, d candidate) (*job, error) {
 		j.subjects = append(j.subjects, other)
 		j.attempts, j.failures, j.since = max(j.attempts, attempts), max(j.failures, failures), max(j.since, since)
 		return nil
-	}, selectSiblings, d.report, c.now)
+	}, selectSiblings+s.lockRows, d.report, c.now)
 	return j, err
 }
 
@@ -247,7 +247,7 @@ func (s *Store) unclaim(jobs []*job) error {
 	return s.writeLazy(context.Background(), func(t *tx) error {
 		for _, j := range jobs {
 			for _, id := range j.deliveries {
-				if _, err := t.exec(updateRelease, id, s.node); err != nil {
+				if _, err := t.exec(updateRelease, id, s.owner); err != nil {
 					return err
 				}
 			}

@@ -9,6 +9,7 @@ import (
 
 // Counting for metrics begins with what is dead, not with all that waits.
 func TestCountingStartsWithTheDead(t *testing.T) {
+	onlySQLite(t)
 	s, _, _ := clocked(t, Settings{})
 	plan := planOf(t, s, selectDead, nil)
 	if !strings.Contains(plan, "SCAN d USING INDEX deliveries_dead") || !strings.Contains(plan, "SEARCH r USING INTEGER PRIMARY KEY") {
@@ -19,6 +20,7 @@ func TestCountingStartsWithTheDead(t *testing.T) {
 // However much waits, what runs for each delivery reads a few rows: it finds
 // them by an index that has them in their order.
 func TestHotQueriesUseIndexes(t *testing.T) {
+	onlySQLite(t)
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
 		s := reopen(t, dir, nil)

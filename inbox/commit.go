@@ -64,12 +64,13 @@ func typesOf(text string) (subjects []string) {
 	return subjects
 }
 
-// valid returns the head with all its texts in UTF-8. JSON has no others: what is
-// sealed would differ from what stands beside it.
+// valid returns the head with all its texts in UTF-8, and without NUL. JSON has no
+// others: what is sealed would differ from what stands beside it; and no text in
+// PostgreSQL has a NUL.
 func (h Head) valid() Head {
-	text := func(s string) string { return strings.ToValidUTF8(s, "\uFFFD") }
+	text := func(s string) string { return strings.ReplaceAll(strings.ToValidUTF8(s, "\uFFFD"), "\x00", "\uFFFD") }
 	texts := func(list []string) []string {
-		if !slices.ContainsFunc(list, func(s string) bool { return !utf8.ValidString(s) }) {
+		if !slices.ContainsFunc(list, func(s string) bool { return !utf8.ValidString(s) || strings.Contains(s, "\x00") }) {
 			return list
 		}
 		list = slices.Clone(list)
@@ -158,10 +159,15 @@ func (s *Store) commit(ctx context.Context, d *Draft, head Head, digest [32]byte
 	}
 	var receipt Receipt
 	r.draft = d
-	err = s.submit(ctx, &op{intake: true, moved: m, large: r.file != "" && m == nil, fn: func(t *tx) (err error) {
-		receipt, err = s.store(t, r)
-		return err
-	}})
+	err = s.submitPatiently(ctx, func() *op {
+		return &op{
+			intake: true, moved: m, large: r.file != "" && m == nil, reportID: r.head.ReportID, erases: s.erasesOn(&r.head),
+			fn: func(t *tx) (err error) {
+				receipt, err = s.store(t, r)
+				return err
+			},
+		}
+	})
 	if r.file != "" && !errors.As(err, new(uncertainError)) && (err != nil || receipt.Duplicate || receipt.Erased) {
 		s.base.dropBody(r.file)
 	}
@@ -178,7 +184,7 @@ func (s *Store) store(t *tx, r *record) (Receipt, error) {
 		return Receipt{}, err
 	}
 	k, err := s.find(t, r)
-	if err != nil || k.receipt.Duplicate {
+	if err != nil || k.receipt.Duplicate || k.stored {
 		return k.receipt, err
 	}
 	if erased {
@@ -226,6 +232,7 @@ func (s *Store) insert(t *tx, r *record, receipt Receipt) error {
 		s.room.hold(h.Kind, h.Subjects, r.stored)
 		if s.stored != nil && state == "waiting" {
 			s.stored(h.Kind, h.Subjects)
+			s.base.tell()
 		}
 	})
 	return nil
@@ -253,14 +260,11 @@ func (s *Store) insertReport(t *tx, r *record, receipt Receipt, state string) (i
 	if state != "waiting" {
 		ended = s.milli()
 	}
-	result, err := t.exec(`INSERT INTO reports (uid, kind, type, report_id, digest, size, received, code, refs, repeat, conflict, state, ended)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+	var id int64
+	err := t.get([]any{&id}, `INSERT INTO reports (uid, kind, type, report_id, digest, size, received, code, refs, repeat, conflict, state, ended)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id`,
 		r.uid, string(h.Kind), typesText(h.Subjects), h.ReportID, r.digest[:], r.size, h.Received.UnixMilli(), h.Code, r.refText,
-		receipt.Repeat, receipt.Conflict, state, ended)
-	if err != nil {
-		return 0, err
-	}
-	id, err := result.LastInsertId()
+		number(receipt.Repeat), number(receipt.Conflict), state, ended)
 	if err != nil {
 		return 0, err
 	}
@@ -279,6 +283,14 @@ func insertDelivery(t *tx, report int64, h *Head, name string) error {
 	_, err := t.exec(`INSERT INTO deliveries (report, kind, subject, state, attempts, due, since) VALUES (?, ?, ?, 'waiting', 0, ?, ?)`,
 		report, string(h.Kind), name, received, received)
 	return err
+}
+
+// number is a yes or no as it stands in the database.
+func number(yes bool) int {
+	if yes {
+		return 1
+	}
+	return 0
 }
 
 func nullable(text string) any {

@@ -36,10 +36,9 @@ func (l *logBuffer) String() string {
 
 func quietOptions(dir string) (Options, *logBuffer) {
 	buf := new(logBuffer)
-	return Options{
-		Dir: dir, EncryptionKey: testKey, Node: "test",
-		Logger: slog.New(slog.NewTextHandler(buf, nil)),
-	}, buf
+	o := testOptions(nil, dir)
+	o.Logger = slog.New(slog.NewTextHandler(buf, nil))
+	return o, buf
 }
 
 // inventory is what a store was given.
@@ -142,6 +141,7 @@ func (in *inventory) lost(t testing.TB, s *Store) []string {
 
 // One byte that changes costs at most one report, which is named.
 func TestOneByteOfAnyFile(t *testing.T) {
+	onlySQLite(t)
 	samples, seed := 30, uint64(1)
 	switch rounds := soakRounds(1); {
 	case testing.Short():
@@ -271,6 +271,7 @@ func (s *Store) setAsideUnread(ctx context.Context, uid string) error {
 
 // A database or a log that is cut off is opened with what is left, and kept.
 func TestCutFiles(t *testing.T) {
+	onlySQLite(t)
 	origin := filepath.Join(t.TempDir(), "origin")
 	o, _ := quietOptions(origin)
 	s := openTest(t, o)
@@ -332,6 +333,7 @@ func TestCutFiles(t *testing.T) {
 // Who is killed while a new database is made of a damaged one goes on with it, at
 // whatever point that was.
 func TestKilledWhileSalvaging(t *testing.T) {
+	onlySQLite(t)
 	origin := filepath.Join(t.TempDir(), "origin")
 	o, _ := quietOptions(origin)
 	s := openTest(t, o)

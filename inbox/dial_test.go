@@ -47,6 +47,7 @@ func asJSON(t *testing.T, v any, err error) string {
 
 // What comes through the socket is what the store says.
 func TestClientSaysWhatTheStoreSays(t *testing.T) {
+	onlySQLite(t)
 	ctx := t.Context()
 	o, _ := quietOptions(t.TempDir())
 	s, c := serveTest(t, o)
@@ -108,6 +109,7 @@ type store interface {
 }
 
 func TestClientProgress(t *testing.T) {
+	onlySQLite(t)
 	o, _ := quietOptions(t.TempDir())
 	s, c := serveTest(t, o)
 	arriveMany(t, s, "a", "a", 450)
@@ -121,6 +123,7 @@ func TestClientProgress(t *testing.T) {
 
 // Who hangs up stops what he has begun.
 func TestClientHangsUp(t *testing.T) {
+	onlySQLite(t)
 	o, _ := quietOptions(t.TempDir())
 	s, c := serveTest(t, o)
 	arriveMany(t, s, "a", "a", 600)
@@ -143,6 +146,7 @@ func TestClientHangsUp(t *testing.T) {
 }
 
 func TestClientExport(t *testing.T) {
+	onlySQLite(t)
 	o, _ := quietOptions(t.TempDir())
 	s, c := serveTest(t, o)
 	for _, size := range []int{0, 10, 300_000} {
@@ -165,6 +169,7 @@ func TestClientExport(t *testing.T) {
 
 // Errors are what they were on the other side of the socket.
 func TestClientErrors(t *testing.T) {
+	onlySQLite(t)
 	o, _ := quietOptions(t.TempDir())
 	s, c := serveTest(t, o)
 	gone := mustPut(t, s, testHead("gone"), randomBody(10)).UID
@@ -224,6 +229,7 @@ func TestClientErrors(t *testing.T) {
 
 // What a later version asks for is refused, not done in part.
 func TestSocketRefusesWhatItDoesNotKnow(t *testing.T) {
+	onlySQLite(t)
 	o, _ := quietOptions(t.TempDir())
 	s, c := serveTest(t, o)
 	put(s, testHead("a"), randomBody(10))
@@ -258,6 +264,7 @@ func TestSocketRefusesWhatItDoesNotKnow(t *testing.T) {
 }
 
 func TestDialNobody(t *testing.T) {
+	onlySQLite(t)
 	dir := t.TempDir()
 	empty := filepath.Join(dir, "empty")
 	if err := os.Mkdir(empty, 0o700); err != nil {
@@ -305,6 +312,7 @@ func TestDialNobody(t *testing.T) {
 
 // A process that has stopped accepts connections, and does not answer.
 func TestDialWhoDoesNotAnswer(t *testing.T) {
+	onlySQLite(t)
 	o, _ := quietOptions(t.TempDir())
 	s := openTest(t, o)
 	listener, err := net.Listen("unix", filepath.Join(o.Dir, socketName))

@@ -47,6 +47,7 @@ func fillUp(t testing.TB, path string) {
 // A full disk refuses reports. What is there is delivered and removed even when
 // others have taken the last byte, and then there is room again.
 func TestFullDisk(t *testing.T) {
+	onlySQLite(t)
 	t.Run("files", func(t *testing.T) {
 		for range soakRounds(1) {
 			onFullDisk(t, 150_000, func(_ *testing.T, f *fullDisk) { f.drain(f.fill(0)) })
@@ -153,6 +154,7 @@ func (f *fullDisk) drain(uids []string) {
 // A disk that gets full while bodies and rows are written: what fails is not
 // acknowledged, and leaves nothing behind.
 func TestDiskFullAtAnyPoint(t *testing.T) {
+	onlySQLite(t)
 	disk := newTmpfs(t, "size=8m")
 	dir := filepath.Join(disk, "inbox")
 	s := openTest(t, testOptions(t, dir))
@@ -210,6 +212,7 @@ func mustList(t testing.TB, s *Store) []Record {
 
 // No file can be made any more, though there is space.
 func TestNoInodes(t *testing.T) {
+	onlySQLite(t)
 	disk := newTmpfs(t, "size=32m,nr_inodes=30")
 	s := openTest(t, testOptions(t, filepath.Join(disk, "inbox")))
 	body := randomBody(chunkSize + 1)
@@ -239,6 +242,7 @@ func TestNoInodes(t *testing.T) {
 
 // A disk that cannot be written is not opened, and is when it can.
 func TestReadOnly(t *testing.T) {
+	onlySQLite(t)
 	disk := newTmpfs(t, "size=16m")
 	dir := filepath.Join(disk, "inbox")
 	s := openTest(t, testOptions(t, dir))
@@ -290,6 +294,7 @@ func unprivileged(t testing.TB, dir string, env ...string) *process {
 
 // Somebody changes the modes of the folders while the store is open.
 func TestModesChange(t *testing.T) {
+	onlySQLite(t)
 	dir := filepath.Join(t.TempDir(), "inbox")
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		t.Fatal(err)
@@ -328,6 +333,7 @@ func TestModesChange(t *testing.T) {
 }
 
 func TestUnwritableDirectory(t *testing.T) {
+	onlySQLite(t)
 	dir := filepath.Join(t.TempDir(), "inbox")
 	if err := os.Mkdir(dir, 0o500); err != nil {
 		t.Fatal(err)
@@ -342,6 +348,7 @@ func TestUnwritableDirectory(t *testing.T) {
 // A process without file handles refuses the reports for which it needs one,
 // and takes them when it has some again.
 func TestNoFileHandles(t *testing.T) {
+	onlySQLite(t)
 	dir := filepath.Join(t.TempDir(), "inbox")
 	p := startHelper(t, dir, "HELPER_HANDLES=1")
 	ids := p.kill(1_000_000)
@@ -355,6 +362,7 @@ func TestNoFileHandles(t *testing.T) {
 // A store whose disk has been filled by somebody opens all the same, so that
 // what is there can leave.
 func TestOpensOnAFullDisk(t *testing.T) {
+	onlySQLite(t)
 	for _, test := range []struct {
 		name    string
 		size    int

@@ -91,7 +91,7 @@ func (d *Draft) Write(p []byte) (int, error) {
 func (d *Draft) spill(last bool) error {
 	if d.file == nil {
 		var err error
-		if d.file, err = d.s.files.create(d.uid); err != nil {
+		if d.file, err = d.s.base.createDraft(d.uid); err != nil {
 			return failure(err)
 		}
 		d.out = *chunks.Get().(*[]byte)
@@ -189,7 +189,7 @@ func (d *Draft) Abort() {
 	if d.file != nil {
 		_ = d.file.Close()
 		if !d.moved {
-			_ = d.s.files.remove(d.s.files.tmp(d.uid))
+			d.s.base.dropDraft(d)
 		}
 	}
 	d.s.drafts.Delete(d.uid)

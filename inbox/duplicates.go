@@ -12,6 +12,8 @@ const duplicateTime = 10 * time.Minute
 // known is what is there already under the id of a report.
 type known struct {
 	receipt Receipt
+	// stored: it is there itself. The one who stored it was not told.
+	stored bool
 	// dead are the dead copies. The new one takes their place.
 	dead []int64
 }
@@ -36,6 +38,9 @@ func (s *Store) find(t *tx, r *record) (known, error) {
 		)
 		if err := rows.Scan(&id, &uid, &digest, &received, &state); err != nil {
 			return k, err
+		}
+		if uid == r.uid {
+			return known{receipt: Receipt{UID: uid}, stored: true}, nil
 		}
 		if !bytes.Equal(digest, r.digest[:]) {
 			k.receipt.Conflict = true

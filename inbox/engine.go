@@ -100,6 +100,7 @@ func (s *Store) Attach(routes Routes) (detach func()) {
 	defer e.mu.Unlock()
 	e.sets = append(e.sets, st)
 	e.use(st)
+	s.base.attached()
 	return sync.OnceFunc(func() {
 		e.mu.Lock()
 		defer e.mu.Unlock()
@@ -181,6 +182,16 @@ func (s *Store) routeOf(kind Kind, name string) string {
 		return ""
 	}
 	return e.set.routes.Route(kind, name)
+}
+
+// setSlots says how many attempts of each route may be made here.
+func (e *engine) setSlots(slots map[string]int) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for name, l := range e.lanes {
+		l.slots = slots[name]
+		l.kick() // it may have been unsure, too
+	}
 }
 
 // stored says that deliveries of these subjects may be due. It never waits.

@@ -47,6 +47,7 @@ func TestDelivered(t *testing.T) {
 }
 
 func TestLargeBodyGoesWhenDelivered(t *testing.T) {
+	onlySQLite(t)
 	bubble(t, nil, func(t *testing.T, s *Store) {
 		routes := routesTo(refuse(500), "a")
 		defer s.Attach(routes)()

@@ -54,10 +54,10 @@ func (s *Store) Erase(ctx context.Context, kind, value, who, why string) (EraseR
 	if value == "" {
 		return receipt, fmt.Errorf("inbox: which %s is to be erased?", kind)
 	}
-	err := s.write(ctx, func(t *tx) (err error) {
+	err := s.submit(ctx, &op{erases: true, fn: func(t *tx) (err error) {
 		receipt.Reports, err = s.erase(t, kind, value, who, why)
 		return err
-	})
+	}})
 	if err != nil {
 		return receipt, err
 	}
@@ -151,7 +151,7 @@ func (s *Store) audit(t *tx, who, what, uid, why string) error {
 // isErased says whether a report is about something that was erased. An array of
 // events is if all of them are: it can tell of others besides.
 func (s *Store) isErased(t *tx, h *Head) (bool, error) {
-	if s.erased.Load() == 0 || s.erasesOn(h) {
+	if s.erased.Load() == 0 && !s.base.shared() || s.erasesOn(h) {
 		return false, nil
 	}
 	if found, err := countErased(t, EraseReport, []string{h.ReportID}); err != nil || found > 0 {

@@ -126,10 +126,13 @@ func tracesOf(t testing.TB, s *Store, uid string) traces {
 	t.Helper()
 	var key, head, body []byte
 	err := s.write(t.Context(), func(tx *tx) error {
-		return tx.get([]any{&key, &head, &body}, `SELECT key, head, coalesce(body, x'') FROM bodies b JOIN reports r ON r.id = b.report WHERE r.uid = ?`, uid)
+		return tx.get([]any{&key, &head, &body}, `SELECT key, head, body FROM bodies b JOIN reports r ON r.id = b.report WHERE r.uid = ?`, uid)
 	})
 	if err != nil {
 		t.Fatal(err)
+	}
+	if s.base.shared() {
+		return nil // it is not about files
 	}
 	found := traces{key, head}
 	// A long one does not stand in one piece.
@@ -243,6 +246,7 @@ func TestEraseInTheSameTransaction(t *testing.T) {
 // Who reads for long keeps the log from being emptied. It is said, and done later,
 // however many reports arrive.
 func TestEraseWhileSomebodyReads(t *testing.T) {
+	onlySQLite(t)
 	bubble(t, nil, func(t *testing.T, s *Store) {
 		tr := tracesOf(t, s, mustPut(t, s, about(s, "a", "l1", "c1"), randomBody(30_000)).UID)
 		rows, err := s.base.(*sqlite).readers.QueryContext(t.Context(), `SELECT id FROM reports`)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -48,6 +49,11 @@ func refuseWrites(t testing.TB, s *Store, on string) (end func()) {
 		if err != nil {
 			t.Error(err)
 		}
+	}
+	if s.base.shared() {
+		run("CREATE OR REPLACE FUNCTION refuse() RETURNS trigger AS $$ BEGIN RAISE EXCEPTION 'refused'; END $$ LANGUAGE plpgsql")
+		run("CREATE TRIGGER refuse BEFORE " + on + " FOR EACH ROW EXECUTE FUNCTION refuse()")
+		return func() { run("DROP TRIGGER refuse ON " + strings.Fields(on)[2]) }
 	}
 	run("CREATE TRIGGER refuse BEFORE " + on + " BEGIN SELECT RAISE(ABORT, 'refused'); END")
 	return func() { run("DROP TRIGGER refuse") }

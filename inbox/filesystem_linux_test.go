@@ -9,6 +9,7 @@ import (
 )
 
 func TestFileSystems(t *testing.T) {
+	onlySQLite(t)
 	for _, test := range []struct {
 		kind   int64
 		refuse string
@@ -35,6 +36,7 @@ func TestFileSystems(t *testing.T) {
 
 // Somebody who mounts nothing for a container gets told before reports are lost.
 func TestWarnsOfMemory(t *testing.T) {
+	onlySQLite(t)
 	o, log := quietOptions(filepath.Join(newTmpfs(t, "size=8m"), "inbox"))
 	openTest(t, o)
 	if !strings.Contains(log.String(), "reports that wait are lost with it") {

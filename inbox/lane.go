@@ -22,6 +22,7 @@ type lane struct {
 	ready  []*job    // claimed, and not begun
 	active int       // attempts under way, those of older sets too
 	unsure int       // that have ended, and are not on record yet
+	slots  int       // how many attempts this node may make at once
 	turn   int       // how many were claimed so far
 	ahead  int       // so many are claimed before there is a worker for them
 	filled time.Time // the last claim that got all it asked for
@@ -36,7 +37,11 @@ type lastAttempt struct {
 }
 
 func newLane(e *engine, name string) *lane {
-	return &lane{e: e, name: name, kicks: make(chan struct{}, 1), health: newHealth()}
+	slots := math.MaxInt
+	if e.s.base.shared() {
+		slots = 0 // until it is agreed upon
+	}
+	return &lane{e: e, name: name, kicks: make(chan struct{}, 1), health: newHealth(), slots: slots}
 }
 
 // kick has the lane look for something to do.
@@ -114,11 +119,11 @@ func (l *lane) step() (wait int64, more bool) {
 // open tells whether attempts may begin.
 func (l *lane) open() bool {
 	_, paused := l.e.paused[l.name]
-	return l.set != nil && !paused && !l.e.stopped
+	return l.set != nil && !paused && !l.e.stopped && l.e.s.base.mayDeliver()
 }
 
 // room is how many attempts may be under way.
-func (l *lane) room() int { return min(l.health.limit, l.route.Concurrency) }
+func (l *lane) room() int { return min(l.health.limit, l.route.Concurrency, l.slots) }
 
 // full tells whether no further attempt may begin. A worker need not wait until
 // its attempt is on record, but what is not is sent again if the process dies.
@@ -127,6 +132,9 @@ func (l *lane) full() bool { return l.active >= l.room() || l.unsure >= maxUnsur
 // claim returns what is to be claimed now, nil if nothing is.
 func (l *lane) claim(now time.Time) *claim {
 	room := l.room()
+	if room == 0 {
+		return nil
+	}
 	n := max(room-l.active, 0) + max(l.ahead, room) - len(l.ready)
 	kind := l.health.probe()
 	switch {
@@ -197,7 +205,7 @@ func (l *lane) took(c *claim) {
 // stale tells whether what is claimed was claimed for other routes, or before
 // the route failed.
 func (l *lane) stale() bool {
-	return len(l.ready) > 0 && (l.ready[0].set != l.set || l.health.failing && l.ready[0].probe == noProbe)
+	return len(l.ready) > 0 && (l.slots == 0 || l.ready[0].set != l.set || l.health.failing && l.ready[0].probe == noProbe)
 }
 
 // begin begins attempts with what is claimed.
@@ -252,7 +260,7 @@ func (e *engine) isBusy(delivery int64) bool {
 // wait returns for how long there is nothing to do.
 func (l *lane) wait(now time.Time) int64 {
 	if len(l.ready) > 0 || l.full() {
-		return never // the end of an attempt is the next that happens
+		return never // the end of an attempt, or more slots, is the next that happens
 	}
 	due := never
 	for _, q := range l.e.queues {

@@ -50,6 +50,7 @@ func TestMaxSize(t *testing.T) {
 
 // Bodies that arrive at the same time do not all take the same room.
 func TestMaxSizeOfBodiesThatArrive(t *testing.T) {
+	onlySQLite(t)
 	s, _, _ := clocked(t, Settings{MaxSize: 10 << 20})
 	var mu sync.Mutex
 	stored := 0

@@ -46,6 +46,7 @@ func killed(t testing.TB, s *Store) string {
 // A key that is not the one of the store is refused, and nothing has changed
 // when the right one comes.
 func TestWrongKey(t *testing.T) {
+	onlySQLite(t)
 	other := bytes.Repeat([]byte{8}, keySize)
 	for _, test := range []struct {
 		name         string
@@ -92,6 +93,7 @@ func TestWrongKey(t *testing.T) {
 }
 
 func TestOpeningRefuses(t *testing.T) {
+	onlySQLite(t)
 	run := func(s *Store, query string) error {
 		return s.write(context.Background(), func(tx *tx) error {
 			_, err := tx.exec(query)
@@ -172,6 +174,7 @@ func TestOptions(t *testing.T) {
 
 // Whoever begins a store may be killed before it is complete.
 func TestBegunAndKilled(t *testing.T) {
+	onlySQLite(t)
 	o, _ := quietOptions(t.TempDir())
 	w, err := newWriter(filepath.Join(o.Dir, dbName))
 	if err != nil {
@@ -213,6 +216,7 @@ func TestOpenedAndClosedOften(t *testing.T) {
 // Somebody takes the directory away, puts another in its place, and brings it
 // back.
 func TestDirectoryGoesAndComesBack(t *testing.T) {
+	onlySQLite(t)
 	dir := filepath.Join(t.TempDir(), "inbox")
 	o, log := quietOptions(dir)
 	s := openTest(t, o)
@@ -251,6 +255,7 @@ func TestDirectoryGoesAndComesBack(t *testing.T) {
 
 // What a sync that failed would have written is not believed to be there.
 func TestSyncFails(t *testing.T) {
+	onlySQLite(t)
 	disk := errors.New("input/output error")
 	for _, point := range []string{atWrite, atWritten, atSynced, atRenamed, atFolder, atCommit, atCommitted} {
 		t.Run(strings.ReplaceAll(point, " ", "_"), func(t *testing.T) {
@@ -285,6 +290,7 @@ func TestSyncFails(t *testing.T) {
 // A body file that was cut, lengthened, exchanged or removed costs its report
 // only, and is not deleted.
 func TestDamagedBodies(t *testing.T) {
+	onlySQLite(t)
 	for _, test := range []struct {
 		name  string
 		spoil func(path, other string) error
@@ -349,6 +355,7 @@ func TestDamagedBodies(t *testing.T) {
 // Nothing of a report can be read in the files of a store, with or without a key,
 // while it is there and when it is gone.
 func TestFilesTellNothing(t *testing.T) {
+	onlySQLite(t)
 	const taxID = "529.982.247-25"
 	for _, unencrypted := range []bool{false, true} {
 		o, _ := quietOptions(t.TempDir())
@@ -400,6 +407,7 @@ func TestFilesTellNothing(t *testing.T) {
 }
 
 func TestDrafts(t *testing.T) {
+	onlySQLite(t)
 	o, _ := quietOptions(t.TempDir())
 	s := openTest(t, o)
 	d, err := s.NewDraft()

@@ -71,7 +71,7 @@ const (
 )
 
 func (o *Options) fill() error {
-	if o.Dir == "" {
+	if o.Dir == "" && (o.Postgres == nil || o.Spool) {
 		return errors.New("inbox: no directory is given")
 	}
 	switch {

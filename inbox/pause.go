@@ -31,7 +31,10 @@ func (s *Store) Pause(ctx context.Context, route, who string) error {
 		if err != nil {
 			return err
 		}
-		t.then(func() { e.pause(route, &p) })
+		t.then(func() {
+			e.pause(route, &p)
+			s.base.tell()
+		})
 		return s.noteAction(t, who, "pause", route, "")
 	})
 }
@@ -53,7 +56,10 @@ func (s *Store) Resume(ctx context.Context, route, who string) error {
 				return err
 			}
 		}
-		t.then(func() { e.pause(route, nil) })
+		t.then(func() {
+			e.pause(route, nil)
+			s.base.tell()
+		})
 		return s.noteAction(t, who, "resume", route, "")
 	})
 }
@@ -72,6 +78,26 @@ func (e *engine) pause(route string, p *Pause) {
 		l.health.again(now)
 		l.kick()
 	}
+}
+
+// readPauses learns what was paused and resumed elsewhere.
+func (e *engine) readPauses() error {
+	paused, err := e.s.readPauses(e.attempts)
+	if err != nil {
+		return err
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	now := e.s.now()
+	for name, l := range e.lanes {
+		_, was := e.paused[name]
+		if _, is := paused[name]; was != is {
+			l.health.again(now)
+			l.kick()
+		}
+	}
+	e.paused = paused
+	return nil
 }
 
 // known returns an error if routes are attached, and this is none of them.

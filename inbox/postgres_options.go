@@ -20,6 +20,12 @@ type Postgres struct {
 	// PoolSize is how many connections are used at most, one more aside that
 	// listens. Default: 10.
 	PoolSize int
+
+	// deaf: it does not hear what others tell. A connection on which somebody
+	// waits keeps the time of a test from passing.
+	deaf bool
+	// hurry makes the intervals of the fleet so many times shorter. Default: 1.
+	hurry int
 }
 
 // DefaultPoolSize is that of Postgres.

@@ -71,6 +71,7 @@ func (d *disk) cut() {
 
 // After a power cut, everything is there that was acknowledged.
 func TestPowerCut(t *testing.T) {
+	onlySQLite(t)
 	d := newDisk(t, 256)
 	dir := filepath.Join(d.dir, "inbox")
 	var ids []string
@@ -103,6 +104,7 @@ func TestPowerCut(t *testing.T) {
 // The same while reports are delivered: each that was acknowledged is waiting, or
 // was delivered as it was.
 func TestPowerCutWhileDelivering(t *testing.T) {
+	onlySQLite(t)
 	d := newDisk(t, 256)
 	dir := filepath.Join(d.dir, "inbox")
 	var ids []string
@@ -135,6 +137,7 @@ func TestPowerCutWhileDelivering(t *testing.T) {
 // A disk that fails while the store is open: reports are refused, none is
 // acknowledged that is not there, and when the disk is back, so is the store.
 func TestDiskFailsAndComesBack(t *testing.T) {
+	onlySQLite(t)
 	d := newDisk(t, 64)
 	dir := filepath.Join(d.dir, "inbox")
 	s := openTest(t, testOptions(t, dir))

@@ -89,6 +89,7 @@ func TestQuarantine(t *testing.T) {
 
 // What is a report already is not one once more.
 func TestReleaseOfADuplicate(t *testing.T) {
+	onlySQLite(t)
 	s, _, _ := clocked(t, Settings{})
 	body := randomBody(100_000)
 	if err := quarantine(t, s, "one", body); err != nil {
@@ -105,6 +106,7 @@ func TestReleaseOfADuplicate(t *testing.T) {
 }
 
 func TestQuarantineIsBounded(t *testing.T) {
+	onlySQLite(t)
 	s, c, _ := clocked(t, Settings{})
 	s.quarantined.Store(maxQuarantined - 150_000)
 	if err := quarantine(t, s, "small", randomBody(100_000)); err != nil {
@@ -128,6 +130,7 @@ func TestQuarantineIsBounded(t *testing.T) {
 
 // A body that is damaged does not keep the others in quarantine.
 func TestReleaseOfADamagedBody(t *testing.T) {
+	onlySQLite(t)
 	s, _, log := clocked(t, Settings{})
 	for i := range 3 {
 		if err := quarantine(t, s, fmt.Sprint(i), randomBody(1000)); err != nil {

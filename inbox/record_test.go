@@ -51,6 +51,7 @@ func TestUnrecordedAttemptsAreBounded(t *testing.T) {
 }
 
 func TestKilledBeforeTheRecord(t *testing.T) {
+	onlySQLite(t)
 	bubble(t, nil, func(t *testing.T, s *Store) {
 		after := t.TempDir()
 		routes := routesTo(func(ctx context.Context, route string, d *Delivery) Outcome {
@@ -75,6 +76,7 @@ func TestKilledBeforeTheRecord(t *testing.T) {
 }
 
 func TestDamagedReportIsSetAside(t *testing.T) {
+	onlySQLite(t)
 	bubble(t, nil, func(t *testing.T, s *Store) {
 		inRow := arrive(t, s, "a", "row")
 		inFile := mustPut(t, s, Head{Kind: KindReport, Subjects: []string{"a"}, ReportID: "file", Received: s.now()}, randomBody(5*chunkSize))

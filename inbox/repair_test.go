@@ -15,6 +15,7 @@ var errDisk = errors.New("input/output error")
 // holdWriter has the writer wait until the returned func is called.
 func holdWriter(t testing.TB, s *Store) (release func()) {
 	t.Helper()
+	onlySQLite(t)
 	begun, end, ended := make(chan struct{}), make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(ended)
@@ -34,6 +35,7 @@ func holdWriter(t testing.TB, s *Store) (release func()) {
 // A sync that failed is not believed because the next one does not: what was
 // moved to the folder before it may be gone in a power cut.
 func TestFolderSyncFailsOnce(t *testing.T) {
+	onlySQLite(t)
 	o, _ := quietOptions(t.TempDir())
 	s := openTest(t, o)
 	var failed atomic.Bool
@@ -90,6 +92,7 @@ func breakOnce(s *Store, during func()) {
 // A report that stands in line while the store is opened anew, of which only the
 // file is there, keeps it: it is acknowledged a moment later.
 func TestRepairSparesWhatIsUnderWay(t *testing.T) {
+	onlySQLite(t)
 	o, _ := quietOptions(t.TempDir())
 	s := openTest(t, o)
 	body := randomBody(3 * chunkSize)
@@ -134,6 +137,7 @@ func TestRepairSparesWhatIsUnderWay(t *testing.T) {
 // A store of which the check takes long is opened anew as well: it needs nobody
 // to have stopped reading.
 func TestRepairDuringACheck(t *testing.T) {
+	onlySQLite(t)
 	o, _ := quietOptions(t.TempDir())
 	s := openTest(t, o)
 	mustPut(t, s, testHead("a"), []byte("body of a"))
@@ -178,6 +182,7 @@ func TestRepairDuringACheck(t *testing.T) {
 // told of it: a kill may have come before the sync, and then the next power cut
 // would take a report with it of which a copy was acknowledged as a duplicate.
 func TestOpeningWritesTheLogOut(t *testing.T) {
+	onlySQLite(t)
 	o, _ := quietOptions(t.TempDir())
 	s := openTest(t, o)
 	mustPut(t, s, headAt(s, "a"), []byte("body of a"))
@@ -197,6 +202,7 @@ func TestOpeningWritesTheLogOut(t *testing.T) {
 
 // Reports that arrive while the database is checked are no damage.
 func TestCheckWhileReportsArrive(t *testing.T) {
+	onlySQLite(t)
 	o, log := quietOptions(t.TempDir())
 	s := openTest(t, o)
 	arriving := make(chan struct{})

@@ -2,6 +2,7 @@ package inbox
 
 import (
 	"context"
+	"database/sql"
 	"encoding/json"
 	"time"
 )
@@ -101,6 +102,17 @@ func forgetAudit(t *tx, before int64) (int, error) {
 	}
 	n, err := result.RowsAffected()
 	return int(n), err
+}
+
+// texts runs a statement that returns texts.
+func (t *tx) texts(query string, args ...any) (found []string, err error) {
+	err = t.each(func(rows *sql.Rows) error {
+		var text string
+		err := rows.Scan(&text)
+		found = append(found, text)
+		return err
+	}, query, args...)
+	return found, err
 }
 
 // ids runs a query for numbers.

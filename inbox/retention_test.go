@@ -80,6 +80,7 @@ func TestRetentionOfMany(t *testing.T) {
 // What was set aside goes when it is as old as what is dead, but never before the
 // row that names it.
 func TestRetentionOfWhatWasSetAside(t *testing.T) {
+	onlySQLite(t)
 	s, c, _ := clocked(t, Settings{})
 	uid := mustPut(t, s, headAt(s, "damaged"), randomBody(100_000)).UID
 	// An old file, of which it is found out late that it is damaged.

@@ -93,15 +93,15 @@ func (e *engine) settle(j *job, r *result) error {
 }
 
 func (e *engine) settleDelivery(t *tx, j *job, r *result, id int64, state State) error {
-	o, node := r.outcome, e.s.node
+	o, owner := r.outcome, e.s.owner
 	var err error
 	switch {
 	case state != Waiting:
 		_, err = t.exec(updateEnded, string(state), j.attempts+1, j.route.Name, o.Status, o.Reason, id)
 	case r.cut:
-		_, err = t.exec(updateCut, j.attempts+1, j.route.Name, o.Status, o.Reason, id, node)
+		_, err = t.exec(updateCut, j.attempts+1, j.route.Name, o.Status, o.Reason, id, owner)
 	default:
-		_, err = t.exec(updateFailed, j.attempts+1, j.failures+1, j.due, j.route.Name, o.Status, o.Reason, id, node)
+		_, err = t.exec(updateFailed, j.attempts+1, j.failures+1, j.due, j.route.Name, o.Status, o.Reason, id, owner)
 	}
 	return err
 }

@@ -10,6 +10,7 @@ import (
 )
 
 func TestSocketIsForItsOwner(t *testing.T) {
+	onlySQLite(t)
 	old := syscall.Umask(0)
 	defer syscall.Umask(old)
 	o, _ := quietOptions(t.TempDir()) // others can look into it
@@ -39,6 +40,7 @@ func TestSocketIsForItsOwner(t *testing.T) {
 
 // A process that was killed leaves its socket behind, perhaps a half-made one.
 func TestSocketOfTheDead(t *testing.T) {
+	onlySQLite(t)
 	o, _ := quietOptions(t.TempDir())
 	_ = openTest(t, o).Close()
 	for _, name := range []string{socketName, filepath.Join(tmpName, socketName)} {
@@ -61,6 +63,7 @@ func TestSocketOfTheDead(t *testing.T) {
 }
 
 func TestSocketWithALongPath(t *testing.T) {
+	onlySQLite(t)
 	dir := filepath.Join(t.TempDir(), strings.Repeat("long", 20), strings.Repeat("path", 20))
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		t.Fatal(err)
@@ -85,6 +88,7 @@ func TestSocketWithALongPath(t *testing.T) {
 // A socket keeps a disk from being unmounted, so it goes when the directory
 // does, and comes back with it.
 func TestSocketGoesWithTheDirectory(t *testing.T) {
+	onlySQLite(t)
 	dir := filepath.Join(t.TempDir(), "inbox")
 	o, _ := quietOptions(dir)
 	s, _ := serveTest(t, o)

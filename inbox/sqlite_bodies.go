@@ -8,6 +8,10 @@ import (
 	"os"
 )
 
+func (s *sqlite) createDraft(uid string) (*os.File, error) { return s.files.create(uid) }
+
+func (s *sqlite) dropDraft(d *Draft) { _ = s.files.remove(s.files.tmp(d.uid)) }
+
 func (s *sqlite) keep(d *Draft) (*moved, error) {
 	m, err := s.files.keep(d.file, d.uid)
 	d.moved = m != nil

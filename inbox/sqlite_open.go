@@ -212,3 +212,12 @@ func (s *sqlite) close() {
 	s.closeDB()
 	s.lock.release()
 }
+
+// One process has it: nobody else changes anything, or is to be told.
+
+func (s *sqlite) shared() bool     { return false }
+func (s *sqlite) tell()            {}
+func (s *sqlite) attached()        {}
+func (s *sqlite) mayDeliver() bool { return true }
+func (s *sqlite) start()           {}
+func (s *sqlite) writers() int     { return 1 }

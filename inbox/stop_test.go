@@ -64,6 +64,7 @@ func TestStopDeliveringCutsOff(t *testing.T) {
 }
 
 func TestCloseWithAttemptsUnderWay(t *testing.T) {
+	onlySQLite(t)
 	bubble(t, nil, func(t *testing.T, s *Store) {
 		s.Attach(routesTo(hang, "a"))
 		arrive(t, s, "a", "1")

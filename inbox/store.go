@@ -25,6 +25,8 @@ type Store struct {
 	log   *slog.Logger
 	keys  *keyring
 	files files
+	// lockRows ends the queries for what is to be claimed.
+	lockRows string
 
 	current  atomic.Pointer[Settings]
 	observer Observer
@@ -74,14 +76,19 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 		attend:  make(chan struct{}, 1),
 	}
 	s.current.Store(&o.Settings)
-	if err := openSQLiteStore(ctx, s, &o); err != nil {
+	open := openSQLiteStore
+	if o.Postgres != nil {
+		open = openPostgresStore
+	}
+	if err := open(ctx, s, &o); err != nil {
 		return nil, err
 	}
 	if err := s.startEngine(ctx); err != nil {
 		s.base.close()
 		return nil, failure(err)
 	}
-	s.startWriters(1)
+	s.startWriters(s.base.writers())
+	s.base.start()
 	s.tasks.Go(func() { s.maintain(!o.Visit) })
 	return s, nil
 }

@@ -14,6 +14,7 @@ import (
 
 // What another user makes in an inbox, its owner could not write.
 func TestVisitOfAnotherUser(t *testing.T) {
+	onlySQLite(t)
 	if os.Getuid() != 0 {
 		t.Skip("only root can give files to others")
 	}
@@ -45,6 +46,7 @@ func TestVisitOfAnotherUser(t *testing.T) {
 
 // A visitor does not know for how long the owner keeps what is dead.
 func TestVisitRemovesNothing(t *testing.T) {
+	onlySQLite(t)
 	for _, visit := range []bool{false, true} {
 		t.Run(fmt.Sprint(visit), func(t *testing.T) {
 			dir := t.TempDir()

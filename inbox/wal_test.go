@@ -35,6 +35,7 @@ func sameFrame(a, b frame) bool {
 
 // Wherever one byte of the log has changed, all that it said is known.
 func TestOneByteOfTheLog(t *testing.T) {
+	onlySQLite(t)
 	_, _, log := logOf(t, 5)
 	want := parseLog(log)
 	if want.broken || want.valid != len(want.frames) || len(want.frames) < 10 {
@@ -75,6 +76,7 @@ func TestOneByteOfTheLog(t *testing.T) {
 
 // What a kill or a power cut leaves of a transaction is none, and no damage.
 func TestUnfinishedTransactions(t *testing.T) {
+	onlySQLite(t)
 	origin, uids, log := logOf(t, 4)
 	frames := parseLog(log).frames
 	var ends []int

@@ -83,6 +83,11 @@ func (e *engine) watchOnce() error {
 		bound = now.Add(longest)
 	}
 	e.mu.Unlock()
+	if e.s.base.shared() {
+		if err := e.readPauses(); err != nil {
+			return err
+		}
+	}
 	subjects, err := e.s.waiting(e.attempts)
 	if err != nil {
 		return err
@@ -180,7 +185,7 @@ const (
 	selectFar     = `SELECT EXISTS (SELECT 1 FROM deliveries WHERE state = 'waiting' AND kind = ? AND subject = ? AND retried = 1 AND due > ?)`
 	updateExpired = `UPDATE deliveries SET state = 'dead', route = ?, reason = ? WHERE id IN (
 		SELECT id FROM deliveries WHERE state = 'waiting' AND kind = ? AND subject = ? AND retried = ? AND due <= ? AND since <= ?
-		AND claimed_by IS NULL ORDER BY due LIMIT ?) RETURNING report`
+		AND claimed_by IS NULL ORDER BY due LIMIT ?) AND state = 'waiting' AND claimed_by IS NULL RETURNING report`
 )
 
 // waiting returns the subjects of which something waits. It reads one row of

@@ -18,6 +18,10 @@ type op struct {
 	lazy bool
 	// intake: it stores something new, so it has no right to the reserve.
 	intake bool
+	// reportID is Klavi's id of the report that it stores.
+	reportID string
+	// erases: it erases something.
+	erases bool
 	// moved is the file that it refers to, if that has just been moved to bodies/.
 	moved *moved
 	// large: it writes a large body, so it has a transaction of its own.

@@ -12,6 +12,7 @@ import (
 
 // One operation that is wrong does not take the others of its batch with it.
 func TestOneOfABatchFails(t *testing.T) {
+	onlySQLite(t)
 	s, _, _ := clocked(t, Settings{})
 	wrong := errors.New("wrong")
 	begun, begin := make(chan struct{}), make(chan struct{})
@@ -73,6 +74,7 @@ func TestOneOfABatchFails(t *testing.T) {
 
 // Who does not wait any more gets nothing written, unless it has begun.
 func TestCallerGivesUp(t *testing.T) {
+	onlySQLite(t)
 	s, _, _ := clocked(t, Settings{})
 	begun, begin := make(chan struct{}), make(chan struct{})
 	ctx, cancel := context.WithCancel(t.Context())
@@ -108,6 +110,7 @@ func TestCallerGivesUp(t *testing.T) {
 // What stands in line when the store closes is written or refused, and those who
 // wait for it are told.
 func TestCloseWhileWriting(t *testing.T) {
+	onlySQLite(t)
 	o, _ := quietOptions(t.TempDir())
 	s := openTest(t, o)
 	var mu sync.Mutex
@@ -145,6 +148,7 @@ func TestCloseWhileWriting(t *testing.T) {
 // While the disk takes its time, those who cannot wait go, and nothing of theirs
 // is stored. The others get what they wait for.
 func TestWriterStalls(t *testing.T) {
+	onlySQLite(t)
 	o, _ := quietOptions(t.TempDir())
 	s := openTest(t, o)
 	release := holdWriter(t, s)

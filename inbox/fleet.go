@@ -1,0 +1,329 @@
+//go:build !klavi_nopostgres
+
+package inbox
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+const (
+	// How often a node says that it is there, and after how long in which it has
+	// not, the others take over what it had claimed.
+	beatInterval = 3 * time.Second
+	nodeGone     = 15 * time.Second
+	// A node that could not say so for so long begins no attempt any more.
+	nodeUnsure = 10 * time.Second
+	// The others are told at most so often: each time takes a lock that all who
+	// tell something share.
+	tellInterval = 50 * time.Millisecond
+	listenAgain  = time.Second
+)
+
+// databaseNow is the time in milliseconds by the clock that all nodes share.
+const databaseNow = `(extract(epoch FROM clock_timestamp()) * 1000)::bigint`
+
+// fleet is what a node knows of the others.
+type fleet struct {
+	visit  bool
+	deaf   bool
+	hurry  time.Duration
+	joined bool
+	beats  chan struct{} // has it beat now
+	said   chan struct{} // something is to be said to the others
+
+	mu   sync.Mutex
+	last time.Time // that it was said that this node is there
+}
+
+func (f *fleet) init(visit bool) {
+	f.visit = visit
+	f.beats = make(chan struct{}, 1)
+	f.said = make(chan struct{}, 1)
+}
+
+// sure says whether the others know that this node is there.
+func (f *fleet) sure() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return time.Since(f.last) < nodeUnsure/f.hurry
+}
+
+func (f *fleet) beaten() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.last = time.Now()
+}
+
+func nudge(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+// keepBeating says again and again that this node is there.
+func (p *postgres) keepBeating(ctx context.Context) {
+	ticker := time.NewTicker(beatInterval / p.fleet.hurry)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		case <-p.fleet.beats:
+		}
+		limited, cancel := context.WithTimeout(ctx, transactTime)
+		err := p.beat(limited)
+		cancel()
+		if err != nil && ctx.Err() == nil {
+			_ = p.failure(err)
+		}
+	}
+}
+
+// beat says that this node is there, takes over what nodes that are gone had
+// claimed, and shares the concurrency of the routes with the others.
+func (p *postgres) beat(ctx context.Context) error {
+	view, routes, active := p.view()
+	var slots map[string]int
+	gone := false
+	err := p.inTx(ctx, func(t *tx) error {
+		if _, err := t.exec(`SELECT pg_advisory_xact_lock(?)`, p.lockKey("nodes", "")); err != nil {
+			return err
+		}
+		_, err := t.exec(`INSERT INTO nodes (id, name, seen, routes) VALUES (?, ?, `+databaseNow+`, ?)
+			ON CONFLICT (id) DO UPDATE SET seen = excluded.seen, routes = excluded.routes`, p.owner, p.node, view)
+		if err != nil {
+			return err
+		}
+		if gone, err = p.bury(t); err != nil {
+			return err
+		}
+		slots, err = p.share(t, routes, active)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	p.recovered()
+	p.fleet.joined = true
+	p.fleet.beaten()
+	if e := p.engine; e != nil {
+		e.setSlots(slots)
+		if gone {
+			e.look()
+		}
+	}
+	return nil
+}
+
+// bury gives up the claims and slots of nodes that are gone.
+func (p *postgres) bury(t *tx) (bool, error) {
+	gone, err := t.texts(`DELETE FROM nodes WHERE seen < `+databaseNow+` - ? RETURNING id`, (nodeGone / p.fleet.hurry).Milliseconds())
+	if err != nil {
+		return false, err
+	}
+	if _, err := t.exec(`DELETE FROM slots WHERE node NOT IN (SELECT id FROM nodes)`); err != nil || len(gone) == 0 {
+		return false, err
+	}
+	_, err = t.exec(`UPDATE deliveries SET claimed_by = NULL, claimed_until = NULL WHERE state = 'waiting' AND claimed_by IS NOT NULL
+		AND claimed_by NOT IN (SELECT id FROM nodes)`)
+	p.log.Warn("a node of the fleet is gone: what it had claimed is delivered by the others", "inbox", p.place, "nodes", len(gone))
+	return true, err
+}
+
+// share takes this node's part of the concurrency of each route. What it still uses
+// beyond that it keeps until it has ended.
+func (p *postgres) share(t *tx, routes []Route, active map[string]int) (map[string]int, error) {
+	own := make(map[string]int, len(routes))
+	names := make([]string, 0, len(routes))
+	for _, r := range routes {
+		names = append(names, r.Name)
+	}
+	taken := make(map[string]map[string]int) // by route and node
+	err := t.each(func(rows *sql.Rows) error {
+		var route, node string
+		var n int
+		if err := rows.Scan(&route, &node, &n); err != nil {
+			return err
+		}
+		if taken[route] == nil {
+			taken[route] = make(map[string]int)
+		}
+		taken[route][node] = n
+		return nil
+	}, `SELECT route, node, n FROM slots`)
+	if err != nil {
+		return nil, err
+	}
+	for _, r := range routes {
+		nodes := taken[r.Name]
+		if nodes == nil {
+			nodes = make(map[string]int)
+		}
+		before, was := nodes[p.owner]
+		nodes[p.owner] = 0
+		free := r.Concurrency
+		for _, n := range nodes {
+			free -= n
+		}
+		n := max(min(fairShare(r.Concurrency, slices.Sorted(maps.Keys(nodes)), p.owner), free), active[r.Name], 0)
+		own[r.Name] = n
+		if was && n == before {
+			continue
+		}
+		_, err := t.exec(`INSERT INTO slots (route, node, n) VALUES (?, ?, ?) ON CONFLICT (route, node) DO UPDATE SET n = excluded.n`, r.Name, p.owner, n)
+		if err != nil {
+			return nil, err
+		}
+	}
+	_, err = t.exec(`DELETE FROM slots WHERE node = ? AND NOT route = ANY(?::text[])`, p.owner, names)
+	return own, err
+}
+
+// fairShare divides a concurrency among nodes, which are in order.
+func fairShare(concurrency int, nodes []string, own string) int {
+	n := concurrency / len(nodes)
+	if slices.Index(nodes, own) < concurrency%len(nodes) {
+		n++
+	}
+	return n
+}
+
+// leave says that this node is gone, and gives up what it had claimed.
+func (p *postgres) leave(ctx context.Context) error {
+	return p.inTx(ctx, func(t *tx) error {
+		for _, statement := range []string{
+			`DELETE FROM nodes WHERE id = ?`,
+			`DELETE FROM slots WHERE node = ?`,
+			`UPDATE deliveries SET claimed_by = NULL, claimed_until = NULL WHERE state = 'waiting' AND claimed_by = ?`,
+		} {
+			if _, err := t.exec(statement, p.owner); err != nil {
+				return err
+			}
+		}
+		_, err := t.exec(`SELECT pg_notify(?, ?)`, p.channel(), p.owner)
+		return err
+	})
+}
+
+// view is how the routes are doing here, for who looks at the fleet; which there
+// are, and how many attempts of each are under way.
+func (p *postgres) view() (string, []Route, map[string]int) {
+	e := p.engine
+	if e == nil {
+		return "[]", nil, nil
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	active := make(map[string]int)
+	for name, l := range e.lanes {
+		active[name] = l.active
+	}
+	if e.set == nil || e.stopped {
+		return "[]", nil, active
+	}
+	routes := make([]Route, 0, len(e.set.byName))
+	status := make([]RouteStatus, 0, len(e.set.byName))
+	for _, r := range e.set.routes.List() {
+		routes = append(routes, e.set.byName[r.Name])
+		st := RouteStatus{Name: r.Name}
+		e.describe(&st)
+		status = append(status, st)
+	}
+	text, _ := json.Marshal(status) // no such list fails
+	return string(text), routes, active
+}
+
+// inTx runs fn in a transaction of its own.
+func (p *postgres) inTx(ctx context.Context, fn func(*tx) error) error {
+	begun, err := p.db.BeginTx(ctx, nil)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = begun.Rollback() }()
+	if err := fn(&tx{statements: pgTx{ctx, begun}}); err != nil {
+		return err
+	}
+	return begun.Commit()
+}
+
+// channel is where the nodes of this inbox tell each other that something has
+// changed.
+func (p *postgres) channel() string { return "klavi_inbox_" + p.schema }
+
+// tell has the other nodes look what has changed, soon.
+func (p *postgres) tell() { nudge(p.fleet.said) }
+
+// keepTelling tells the others, as often as it may.
+func (p *postgres) keepTelling(ctx context.Context) {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-timer.C:
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-p.fleet.said:
+		}
+		// They look by themselves, if this fails.
+		limited, cancel := context.WithTimeout(ctx, transactTime)
+		_, _ = p.db.ExecContext(limited, `SELECT pg_notify($1, $2)`, p.channel(), p.owner)
+		cancel()
+		timer.Reset(tellInterval)
+	}
+}
+
+// listen hears what other nodes tell. What is missed meanwhile is found by looking.
+func (p *postgres) listen(ctx context.Context) {
+	for ctx.Err() == nil {
+		conn, err := pgx.ConnectConfig(ctx, p.config)
+		if err == nil {
+			err = p.listenOn(ctx, conn)
+			_ = conn.Close(context.WithoutCancel(ctx))
+		}
+		if err != nil && ctx.Err() == nil {
+			_ = p.failure(err)
+		}
+		timer := time.NewTimer(listenAgain)
+		select {
+		case <-ctx.Done():
+		case <-timer.C:
+		}
+		timer.Stop()
+	}
+}
+
+func (p *postgres) listenOn(ctx context.Context, conn *pgx.Conn) error {
+	if _, err := conn.Exec(ctx, `LISTEN "`+p.channel()+`"`); err != nil {
+		return err
+	}
+	p.look() // for what was missed
+	for {
+		told, err := conn.WaitForNotification(ctx)
+		if err != nil {
+			return err
+		}
+		if told.Payload != p.owner {
+			p.look()
+		}
+	}
+}
+
+func (p *postgres) look() {
+	if p.engine != nil {
+		p.engine.look()
+	}
+}

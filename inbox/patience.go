@@ -1,0 +1,37 @@
+package inbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+)
+
+const (
+	// How long a report waits for a database that is away: Klavi waits ten seconds
+	// for an answer, and tries for eight.
+	outagePatience = 5 * time.Second
+	outageAgain    = 100 * time.Millisecond
+)
+
+// errAway: the database cannot be reached, or takes nothing, and may come back.
+var errAway = fmt.Errorf("%w: the database", ErrUnavailable)
+
+// submitPatiently has an operation that stores a report wait for a database that
+// is away, as long as the one who sent it does.
+func (s *Store) submitPatiently(ctx context.Context, newOp func() *op) error {
+	until := time.Now().Add(outagePatience)
+	for {
+		err := s.submit(ctx, newOp())
+		if !errors.Is(err, errAway) || time.Now().After(until) || ctx.Err() != nil {
+			return err
+		}
+		timer := time.NewTimer(outageAgain)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+		case <-s.closing:
+		}
+		timer.Stop()
+	}
+}

@@ -1,0 +1,294 @@
+//go:build !klavi_nopostgres
+
+package inbox
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/stdlib"
+)
+
+const (
+	// How long connecting, and a transaction, may take. Klavi waits ten seconds.
+	connectTime  = 5 * time.Second
+	transactTime = 8 * time.Second
+	largeTime    = time.Minute
+	// What waits for another transaction for too long, or stands in its way, is
+	// begun again so often.
+	maxConflicts = 5
+	// How often it is counted what the nodes of a fleet have stored together.
+	recountInterval = 10 * time.Second
+)
+
+// postgres is a schema of a PostgreSQL database, which the nodes of a fleet share.
+type postgres struct {
+	*Store
+	config *pgx.ConnConfig
+	schema string
+	db     *sql.DB
+	pool   int
+
+	outage  outage
+	fleet   fleet
+	end     context.CancelFunc // of what start has begun
+	running sync.WaitGroup
+	// counted is when it was last read how much there is.
+	counted time.Time
+}
+
+func openPostgresStore(ctx context.Context, store *Store, o *Options) error {
+	if err := o.Postgres.Check(); err != nil {
+		return fmt.Errorf("inbox: %w", err)
+	}
+	config, err := pgx.ParseConfig(o.Postgres.URL)
+	if err != nil {
+		return fmt.Errorf("inbox: the URL of the database is not understood: %s", o.Postgres.Place())
+	}
+	if config.ConnectTimeout == 0 || config.ConnectTimeout > connectTime {
+		config.ConnectTimeout = connectTime
+	}
+	config.RuntimeParams["search_path"] = o.Postgres.Schema
+	if config.RuntimeParams["application_name"] == "" {
+		config.RuntimeParams["application_name"] = "caddy-klavi"
+	}
+	p := &postgres{Store: store, config: config, schema: o.Postgres.Schema, pool: o.Postgres.PoolSize, end: func() {}}
+	if p.pool == 0 {
+		p.pool = DefaultPoolSize
+	}
+	p.base, p.place, p.fleet.deaf, p.fleet.hurry = p, o.Postgres.Place(), o.Postgres.deaf, time.Duration(max(o.Postgres.hurry, 1))
+	p.owner = p.node + " " + uuid.NewString()[:8]
+	p.lockRows = " FOR UPDATE SKIP LOCKED"
+	p.dir = o.Dir
+	if p.files.dir, err = spoolDir(o); err != nil {
+		return err
+	}
+	p.db = stdlib.OpenDB(*config, stdlib.OptionAfterConnect(p.connected))
+	p.db.SetMaxOpenConns(p.pool)
+	p.db.SetMaxIdleConns(p.pool)
+	p.db.SetConnMaxIdleTime(5 * time.Minute)
+	if err := p.open(ctx, o.Visit); err != nil {
+		p.close()
+		return p.failure(err)
+	}
+	return nil
+}
+
+func (p *postgres) open(ctx context.Context, visit bool) error {
+	if err := p.migrate(ctx, visit); err != nil {
+		return err
+	}
+	if err := p.recount(ctx); err != nil {
+		return err
+	}
+	p.fleet.init(visit)
+	if !visit {
+		p.sayWeakness(ctx)
+	}
+	return nil
+}
+
+// start has this node be one of the fleet.
+func (p *postgres) start() {
+	ctx, cancel := context.WithCancel(context.Background())
+	p.end = cancel
+	p.running.Go(func() { p.keepTelling(ctx) })
+	if p.fleet.visit {
+		return
+	}
+	nudge(p.fleet.beats)
+	p.running.Go(func() { p.keepBeating(ctx) })
+	if !p.fleet.deaf {
+		p.running.Go(func() { p.listen(ctx) })
+	}
+}
+
+func (p *postgres) close() {
+	p.end()
+	p.running.Wait()
+	if p.fleet.joined {
+		ctx, cancel := context.WithTimeout(context.Background(), connectTime)
+		defer cancel()
+		if err := p.leave(ctx); err != nil {
+			p.log.Warn("the other nodes take over what this one had claimed when its time has run out", "inbox", p.place, "error", reason(err))
+		}
+	}
+	_ = p.db.Close()
+}
+
+// bind writes the placeholders of a statement, ? or ?1, as PostgreSQL has them. No
+// statement has a question mark for anything else.
+func bind(query string) string {
+	if !strings.Contains(query, "?") {
+		return query
+	}
+	var b strings.Builder
+	b.Grow(len(query) + 16)
+	n := 0
+	for i := 0; i < len(query); i++ {
+		if query[i] != '?' {
+			b.WriteByte(query[i])
+			continue
+		}
+		b.WriteByte('$')
+		n++
+		if i+1 == len(query) || query[i+1] < '0' || query[i+1] > '9' {
+			b.WriteString(strconv.Itoa(n))
+		}
+	}
+	return b.String()
+}
+
+// pgTx runs the statements of one transaction.
+type pgTx struct {
+	ctx context.Context //nolint:containedctx // it ends with the transaction
+	tx  *sql.Tx
+}
+
+func (t pgTx) exec(query string, args ...any) (sql.Result, error) {
+	return t.tx.ExecContext(t.ctx, bind(query), args...) //nolint:gosec // all statements stand in this package
+}
+
+func (t pgTx) rows(query string, args ...any) (*sql.Rows, error) {
+	return t.tx.QueryContext(t.ctx, bind(query), args...) //nolint:gosec // as above
+}
+
+func (t pgTx) get(dest []any, query string, args ...any) error {
+	return t.tx.QueryRowContext(t.ctx, bind(query), args...).Scan(dest...) //nolint:gosec // as above
+}
+
+func (p *postgres) read(_ context.Context, fn func(reads) error) error {
+	err := fn(reads{db: p.db, bind: bind})
+	if isAway(err) {
+		return p.failure(err)
+	}
+	return err
+}
+
+// transact writes one batch. Whatever stands in the way of another transaction is
+// begun again.
+func (p *postgres) transact(ops []*op) error {
+	limit := transactTime
+	if ops[0].large {
+		limit = largeTime
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	defer cancel()
+	var err error
+	for range maxConflicts {
+		if err = p.transactOnce(ctx, ops); !isConflict(err) {
+			break
+		}
+	}
+	if err == nil {
+		p.recovered()
+	}
+	return p.failure(err)
+}
+
+func (p *postgres) transactOnce(ctx context.Context, ops []*op) error {
+	if err := p.files.at(atCommit); err != nil {
+		return err
+	}
+	begun, err := p.db.BeginTx(ctx, nil)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = begun.Rollback() }()
+	t := &tx{statements: pgTx{ctx, begun}}
+	if err := p.prepare(t, ops); err != nil {
+		return err
+	}
+	for _, o := range ops {
+		if err := t.call(o.fn); err != nil {
+			return err
+		}
+	}
+	if err := begun.Commit(); err != nil {
+		if pgCode(err) != "" && !isAway(err) {
+			return err
+		}
+		return uncertainError{err}
+	}
+	if err := p.files.at(atCommitted); err != nil {
+		return uncertainError{err}
+	}
+	for _, fn := range t.after {
+		fn()
+	}
+	return nil
+}
+
+// prepare takes the locks of a batch, in one order for all, and says whether it
+// waits for the disk.
+func (p *postgres) prepare(t *tx, ops []*op) error {
+	lazy, erases := true, false
+	var ids []int64
+	for _, o := range ops {
+		lazy = lazy && o.lazy
+		erases = erases || o.erases
+		if o.reportID != "" {
+			ids = append(ids, p.lockKey("report", o.reportID))
+		}
+	}
+	switch {
+	case erases: // nothing is stored meanwhile that it would have to erase
+		if _, err := t.exec(`SELECT pg_advisory_xact_lock(?)`, p.lockKey("erase", "")); err != nil {
+			return err
+		}
+	case len(ids) > 0:
+		if _, err := t.exec(`SELECT pg_advisory_xact_lock_shared(?)`, p.lockKey("erase", "")); err != nil {
+			return err
+		}
+	}
+	if len(ids) > 0 { // no two nodes look whether they know the same report at once
+		slices.Sort(ids)
+		if _, err := t.exec(`SELECT pg_advisory_xact_lock(id) FROM unnest(?::bigint[]) AS id`, slices.Compact(ids)); err != nil {
+			return err
+		}
+	}
+	if lazy {
+		if _, err := t.exec(`SET LOCAL synchronous_commit = off`); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// lockKey is the number under which the nodes lock something.
+func (p *postgres) lockKey(what, id string) int64 {
+	h := fnv.New64a()
+	_, _ = h.Write([]byte("caddy-klavi\x00" + p.schema + "\x00" + what + "\x00" + id))
+	return int64(h.Sum64()) //nolint:gosec // any number will do
+}
+
+// retryAlone is true where one of them is wrong: all others could be, too, while
+// the database is away.
+func (p *postgres) retryAlone(err error) bool { return !errors.Is(err, errAway) }
+
+// writers leaves connections to those who read.
+func (p *postgres) writers() int { return max(p.pool/2, 1) }
+
+func (p *postgres) shared() bool     { return true }
+func (p *postgres) attached()        { nudge(p.fleet.beats) }
+func (p *postgres) mayDeliver() bool { return p.fleet.sure() }
+
+// maintain counts again what others may have changed.
+func (p *postgres) maintain(ctx context.Context) {
+	if time.Since(p.counted) < recountInterval {
+		return
+	}
+	if err := p.recount(ctx); err != nil && ctx.Err() == nil {
+		_ = p.failure(err)
+	}
+}

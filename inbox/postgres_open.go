@@ -1,0 +1,177 @@
+//go:build !klavi_nopostgres
+
+package inbox
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// postgresMigrations are the steps from each version of the schema to the next.
+// Nothing goes back.
+var postgresMigrations = [schemaVersion][]string{
+	0: postgresSchema,
+}
+
+// connected makes sure that a commit on this connection waits for the disk.
+func (p *postgres) connected(ctx context.Context, conn *pgx.Conn) error {
+	var mode string
+	if err := conn.QueryRow(ctx, `SHOW synchronous_commit`).Scan(&mode); err != nil || mode != "off" {
+		return err
+	}
+	_, err := conn.Exec(ctx, `SET synchronous_commit = on`)
+	return err
+}
+
+// migrate brings the schema to the version of this code, one node at a time. A
+// visit changes nothing.
+func (p *postgres) migrate(ctx context.Context, visit bool) error {
+	t, err := p.db.BeginTx(ctx, nil)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = t.Rollback() }()
+	if _, err := t.ExecContext(ctx, `SELECT pg_advisory_xact_lock($1)`, p.lockKey("schema", "")); err != nil {
+		return err
+	}
+	version, canary, err := p.readMeta(ctx, t)
+	switch {
+	case err != nil:
+		return err
+	case version > schemaVersion:
+		return fmt.Errorf("%w: %s was written by a newer version (schema %d): this one reads up to %d", ErrUnavailable, p.place, version, schemaVersion)
+	case version == 0 && visit:
+		return fmt.Errorf("%w: there is no inbox in %s", ErrNotFound, p.place)
+	case version > 0:
+		if err := p.keys.checkCanary(canary); err != nil {
+			return fmt.Errorf("the inbox in %s: %w", p.place, err)
+		}
+	}
+	if version == schemaVersion || visit {
+		return nil
+	}
+	for _, step := range postgresMigrations[version:] {
+		for _, statement := range step {
+			if _, err := t.ExecContext(ctx, statement); err != nil {
+				return fmt.Errorf("%w: its tables cannot be made: %s", ErrUnavailable, reason(err))
+			}
+		}
+	}
+	if version == 0 {
+		if err := p.writeMeta(&tx{statements: pgTx{ctx, t}}); err != nil {
+			return err
+		}
+		p.log.Info("a new inbox was begun: there was none in its database", "inbox", p.place)
+	} else {
+		if _, err := t.ExecContext(ctx, `UPDATE meta SET value = $1 WHERE key = $2`, []byte(strconv.Itoa(schemaVersion)), metaVersion); err != nil {
+			return err
+		}
+		p.log.Info("the tables of the inbox are those of this version now", "inbox", p.place, "from", version, "to", schemaVersion)
+	}
+	return t.Commit()
+}
+
+// readMeta returns the version of what is there, 0 for nothing. It makes the
+// schema if that is not there.
+func (p *postgres) readMeta(ctx context.Context, t *sql.Tx) (version int, canary []byte, err error) {
+	var schemas, tables int
+	err = t.QueryRowContext(ctx, `SELECT (SELECT count(*) FROM information_schema.schemata WHERE schema_name = $1),
+		(SELECT count(*) FROM information_schema.tables WHERE table_schema = $1 AND table_name = 'meta')`, p.schema).Scan(&schemas, &tables)
+	if err != nil {
+		return 0, nil, err
+	}
+	if tables == 0 {
+		// Who may not see a schema is not told that it is there.
+		if _, err := t.ExecContext(ctx, `CREATE SCHEMA IF NOT EXISTS "`+p.schema+`"`); err != nil && schemas == 0 {
+			return 0, nil, fmt.Errorf("%w: %s: the schema cannot be made: let somebody else do CREATE SCHEMA %s AUTHORIZATION %s: %s",
+				ErrUnavailable, p.place, p.schema, p.config.User, reason(err))
+		}
+		return 0, nil, nil
+	}
+	var text []byte
+	for key, value := range map[string]*[]byte{metaVersion: &text, metaCanary: &canary} {
+		err := t.QueryRowContext(ctx, `SELECT value FROM meta WHERE key = $1`, key).Scan(value)
+		if errors.Is(err, sql.ErrNoRows) {
+			return 0, nil, fmt.Errorf("%w: the table meta in %s does not say what its %s is: is it an inbox?", ErrUnavailable, p.place, key)
+		}
+		if err != nil {
+			return 0, nil, err
+		}
+	}
+	if version, err = strconv.Atoi(string(text)); err != nil || version < 1 {
+		return 0, nil, fmt.Errorf("%w: the version in %s is no number", ErrUnavailable, p.place)
+	}
+	return version, canary, nil
+}
+
+// recount reads what is kept in memory of the database: other nodes change it.
+func (p *postgres) recount(ctx context.Context) error {
+	t, err := p.db.BeginTx(ctx, &sql.TxOptions{ReadOnly: true})
+	if err != nil {
+		return err
+	}
+	defer func() { _ = t.Rollback() }()
+	p.counted = time.Now()
+	return p.count(&tx{statements: pgTx{ctx, t}})
+}
+
+// sayWeakness says what weakens the promise that a report that was acknowledged
+// is safe, and what to do about it.
+func (p *postgres) sayWeakness(ctx context.Context) {
+	if p.config.TLSConfig == nil && !isLocal(p.config.Host) {
+		p.log.Warn("what the inbox sends to its database can be read on the way: add sslmode=verify-full to its URL", "inbox", p.place)
+	}
+	for name, what := range map[string]string{
+		"fsync":              "a crash of the database's machine may lose reports that were acknowledged, or all of them: set it to on",
+		"full_page_writes":   "a crash of the database's machine may damage it: set it to on",
+		"synchronous_commit": "the gateway turns it on for what it writes; set it to on, or grant its role no weaker one",
+	} {
+		var value string
+		err := p.db.QueryRowContext(ctx, `SELECT coalesce((SELECT setting FROM pg_settings WHERE name = $1), '')`, name).Scan(&value)
+		if name == "synchronous_commit" { // this connection has its own
+			err = p.db.QueryRowContext(ctx, `SELECT coalesce((SELECT reset_val FROM pg_settings WHERE name = $1), '')`, name).Scan(&value)
+		}
+		if err == nil && value == "off" {
+			p.log.Warn("the database of the inbox is set up too weakly: "+what, "inbox", p.place, "setting", name+" = off")
+		}
+	}
+	var seconds float64
+	err := p.db.QueryRowContext(ctx, `SELECT extract(epoch FROM clock_timestamp())::float8`).Scan(&seconds)
+	if err != nil {
+		return
+	}
+	if off := time.Until(time.UnixMilli(int64(seconds * 1000))); off.Abs() > clockOff {
+		p.log.Warn("the clock of this machine is not that of its database: nodes whose clocks differ by more may deliver reports twice",
+			"inbox", p.place, "difference", off.Round(time.Second))
+	}
+}
+
+// clockOff is less than the margin of a claim.
+const clockOff = 10 * time.Second
+
+func isLocal(host string) bool {
+	if strings.HasPrefix(host, "/") || host == "localhost" {
+		return true
+	}
+	ip := net.ParseIP(host)
+	return ip != nil && ip.IsLoopback()
+}
+
+// spoolDir returns where drafts that are large lie while they arrive: the directory
+// of the spool, or that for temporary files.
+func spoolDir(o *Options) (string, error) {
+	if !o.Spool || o.Dir == "" {
+		return os.TempDir(), nil
+	}
+	dir, err := ownDir(o.Dir, o.Logger)
+	return dir, err
+}
