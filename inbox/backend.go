@@ -50,8 +50,9 @@ type backend interface {
 	// setAside keeps what is left of a body that is damaged.
 	setAside(name string) error
 
-	// maintain does what is to be done each second or so.
-	maintain(ctx context.Context)
+	// maintain does what is to be done each second or so, after n batches. It is idle
+	// if nothing is before the next batch.
+	maintain(ctx context.Context, n int64) (idle bool)
 	// forget removes at last what was erased, and returns where it may still be found.
 	forget(ctx context.Context) (copies []string, err error)
 	// removeAside removes what setAside and repairs have kept, if it is older.

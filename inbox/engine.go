@@ -34,6 +34,9 @@ type engine struct {
 	// expiredAt is when it was looked last for what has waited for too long. It is
 	// watch's.
 	expiredAt time.Time
+	// emptyAt is how many batches were written when the last look began, if it found
+	// that nothing waits, else -1. It is watch's.
+	emptyAt int64
 
 	mu      sync.Mutex
 	stopped bool
@@ -69,7 +72,7 @@ const never int64 = math.MaxInt64
 // attached.
 func (s *Store) startEngine(ctx context.Context) error {
 	e := &engine{
-		s: s, stop: make(chan struct{}), looks: make(chan struct{}, 1),
+		s: s, emptyAt: -1, stop: make(chan struct{}), looks: make(chan struct{}, 1),
 		lanes: make(map[string]*lane), queues: make(map[subject]*queue), busy: make(map[int64]struct{}),
 	}
 	var err error

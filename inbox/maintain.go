@@ -9,6 +9,8 @@ const (
 	// How often it is looked at what there is to do.
 	maintainInterval = time.Second
 	retainInterval   = 10 * time.Minute
+	// How often where nothing waits, until something is written.
+	idleInterval = time.Minute
 )
 
 // maintain does what is to be done from time to time, and retains only what it
@@ -23,17 +25,24 @@ func (s *Store) maintain(retain bool) {
 		case <-ctx.Done():
 		}
 	}()
-	ticker := time.NewTicker(maintainInterval)
-	defer ticker.Stop()
+	timer := time.NewTimer(maintainInterval)
+	defer timer.Stop()
 	ret := retainer{last: s.now()}
+	var more <-chan struct{} // something was written
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-s.attend:
-		case <-ticker.C:
+		case <-more:
+		case <-timer.C:
 		}
-		s.base.maintain(ctx)
+		more = nil
+		timer.Reset(maintainInterval)
+		if n := s.writes.Load(); s.base.maintain(ctx, n) {
+			more = s.writes.after(n)
+			timer.Reset(idleInterval)
+		}
 		if retain && ret.due(s.now()) {
 			if err := s.Retain(ctx); err != nil && ctx.Err() == nil {
 				s.log.Error("what is too old could not be removed from the inbox", "error", err)

@@ -284,11 +284,12 @@ func (p *postgres) attached()        { nudge(p.fleet.beats) }
 func (p *postgres) mayDeliver() bool { return p.fleet.sure() }
 
 // maintain counts again what others may have changed.
-func (p *postgres) maintain(ctx context.Context) {
+func (p *postgres) maintain(ctx context.Context, _ int64) (idle bool) {
 	if time.Since(p.counted) < recountInterval {
-		return
+		return false
 	}
 	if err := p.recount(ctx); err != nil && ctx.Err() == nil {
 		_ = p.failure(err)
 	}
+	return false
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io/fs"
 	"os"
+	"time"
 
 	sqlite3 "modernc.org/sqlite/lib"
 )
@@ -24,25 +25,25 @@ const (
 // reserveKeeper has a reserve while reports wait for long. Most are delivered at
 // once, and the disk is not to be worn out for them.
 type reserveKeeper struct {
-	waiting, empty int // seconds
+	waiting bool
+	since   time.Time // it is so
 }
 
 const (
-	makeReserveAfter = 10
-	dropReserveAfter = 60
+	makeReserveAfter = 10 * time.Second
+	dropReserveAfter = time.Minute
 )
 
 func (k *reserveKeeper) tick(s *sqlite) {
-	if s.room.size() > 0 {
-		k.waiting, k.empty = k.waiting+1, 0
-	} else {
-		k.waiting, k.empty = 0, k.empty+1
+	now := time.Now()
+	if waiting := s.room.size() > 0; waiting != k.waiting {
+		k.waiting, k.since = waiting, now
 	}
-	switch {
-	case k.waiting >= makeReserveAfter:
+	switch long := now.Sub(k.since); {
+	case k.waiting && long >= makeReserveAfter:
 		s.makeReserve()
-	case k.empty >= dropReserveAfter:
-		k.empty = 0
+	case !k.waiting && long >= dropReserveAfter:
+		k.since = now
 		_ = s.files.remove(s.files.path(reserveName))
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"time"
 )
 
 // sqlite is a directory with one SQLite database, and the larger bodies beside it.
@@ -42,7 +43,7 @@ func openSQLiteStore(ctx context.Context, store *Store, o *Options) (err error) 
 	if err != nil {
 		return err
 	}
-	s := &sqlite{Store: store, stopCheck: func() {}, trouble: trouble{begun: store.attend}}
+	s := &sqlite{Store: store, upkeep: upkeep{reserve: reserveKeeper{since: time.Now()}}, stopCheck: func() {}, trouble: trouble{begun: store.attend}}
 	s.base, s.dir, s.place, s.files.dir = s, dir, dir, dir
 	if s.lock, err = takeLock(dir, s.now()); err != nil {
 		return err

@@ -11,20 +11,24 @@ type upkeep struct {
 	reserve        reserveKeeper
 }
 
-func (s *sqlite) maintain(ctx context.Context) {
+func (s *sqlite) maintain(ctx context.Context, n int64) (idle bool) {
 	k := &s.upkeep
 	if s.trouble.get() != nil {
 		_ = s.write(ctx, func(*tx) error { return nil }) // repairs
-		return
+		return false
 	}
 	k.reserve.tick(s)
+	switch {
 	// After a second in which nothing was written, or when it is needed.
-	if n := s.writes.Load(); s.untidy.Load() || n != k.tidied && (n == k.writes || s.spare(1) != nil) {
+	case s.untidy.Load() || n != k.tidied && (n == k.writes || s.spare(1) != nil):
 		k.tidied = n
 		_ = s.tidy(ctx)
-	} else {
+	case n == k.writes && s.room.size() == 0:
+		return true
+	default:
 		k.writes = n
 	}
+	return false
 }
 
 // tidy gives back to the disk what is not needed any more, and empties the log.

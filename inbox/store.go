@@ -33,7 +33,7 @@ type Store struct {
 	room     room
 
 	ops     chan *op
-	writes  atomic.Int64  // batches
+	writes  batches
 	closing chan struct{} // Close was called
 	written chan struct{} // nobody writes any more
 	closed  sync.Once

@@ -112,6 +112,7 @@ func (s *sqlite) repair() error {
 		return failure(err)
 	}
 	s.restoreSocket()
+	s.writes.Add(1) // what is in it may be something else
 	s.trouble.clear()
 	s.log.Info("the inbox can be written again", "dir", s.dir)
 	return nil

@@ -29,17 +29,27 @@ func (e *engine) look() {
 }
 
 // watch finds what nobody says: what waited before the store was opened, what
-// was missed, what waits for too long.
+// was missed, what waits for too long. Where nothing waits, it looks at the clock
+// from time to time, until something is written.
 func (e *engine) watch() {
-	ticker := time.NewTicker(lookAgain)
-	defer ticker.Stop()
+	timer := time.NewTimer(lookAgain)
+	defer timer.Stop()
+	var more <-chan struct{} // something was written
 	for {
 		select {
 		case <-e.stop:
 			return
 		case <-e.looks:
-		case <-ticker.C:
+		case <-more:
+			more = nil
+			timer.Reset(lookAgain)
+			e.mu.Lock()
+			e.checkClock(e.s.now())
+			e.mu.Unlock()
+			continue
+		case <-timer.C:
 		}
+		timer.Reset(lookAgain)
 		e.mu.Lock()
 		idle := e.set == nil
 		e.mu.Unlock()
@@ -48,6 +58,10 @@ func (e *engine) watch() {
 		}
 		if err := e.watchOnce(); err != nil && !errors.Is(err, errClosed) {
 			e.s.log.Error("looking for what waits in the inbox failed", "error", err)
+		}
+		if more = nil; e.emptyAt >= 0 {
+			more = e.s.writes.after(e.emptyAt)
+			timer.Reset(idleInterval)
 		}
 	}
 }
@@ -83,14 +97,24 @@ func (e *engine) watchOnce() error {
 		bound = now.Add(longest)
 	}
 	e.mu.Unlock()
-	if e.s.base.shared() {
+	shared := e.s.base.shared()
+	if shared {
 		if err := e.readPauses(); err != nil {
 			return err
 		}
 	}
+	// Where nothing waited and nobody else writes, nothing does before the next batch.
+	writes := e.s.writes.Load()
+	if writes == e.emptyAt {
+		return nil
+	}
+	e.emptyAt = -1
 	subjects, err := e.s.waiting(e.attempts)
 	if err != nil {
 		return err
+	}
+	if len(subjects) == 0 && !shared {
+		e.emptyAt = writes
 	}
 	for _, sub := range subjects {
 		if err := e.s.comeBack(e.attempts, sub, bound.UnixMilli()); err != nil {
