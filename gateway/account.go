@@ -14,6 +14,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 	"go.uber.org/zap"
 
+	"github.com/caddy-klavi/caddy-klavi/inbox"
 	"github.com/caddy-klavi/caddy-klavi/klavi"
 )
 
@@ -80,8 +81,10 @@ type Account struct {
 	meters    map[klavi.Endpoint]*meter
 	keeper    *keeper
 
-	inboxWritten bool   // it stands in the config
-	inboxKey     []byte // nil: none
+	inboxWritten bool            // it stands in the config
+	inboxKey     []byte          // nil: none
+	postgres     *inbox.Postgres // nil: the inbox is in a directory
+	place        inboxPlace      // once the inbox is used
 	logger       *zap.Logger
 }
 
@@ -199,7 +202,7 @@ func (a *Account) newSealer(repl *caddy.Replacer, base, access string) (sealer, 
 	return newSealer(keys)
 }
 
-// warnOfLiterals tells that keys are written out in the config, which Caddy
+// warnOfLiterals tells that secrets are written out in the config, which Caddy
 // shows at /config/ and saves to disk.
 func (a *Account) warnOfLiterals() {
 	for name, text := range map[string]string{
@@ -209,6 +212,10 @@ func (a *Account) warnOfLiterals() {
 			a.logger.Warn("a key is written out in the config, where /config/ and the autosaved config show it: "+
 				"use a placeholder such as {env.KLAVI_SECRET_KEY}", zap.String("option", name))
 		}
+	}
+	if p := a.Inbox.Postgres; p != nil && p.hasPassword() {
+		a.logger.Warn("a password is written out in the config, where /config/ and the autosaved config show it: "+
+			"use a placeholder such as {env.KLAVI_DB_PASSWORD}", zap.String("option", "inbox: postgres"))
 	}
 }
 

@@ -217,8 +217,14 @@ func (a *App) useInbox(account *Account) error {
 	}
 	for _, name := range a.names() {
 		other := a.Accounts[name]
-		if other != account && other.keeper != nil && other.keeper.dir == account.keeper.dir {
-			return fmt.Errorf("its inbox is in %s, as that of the account %q is: give one of them another dir", account.keeper.dir, name)
+		if other == account || other.keeper == nil {
+			continue
+		}
+		switch account.place.conflict(other.place) {
+		case "dir":
+			return fmt.Errorf("its inbox is in %s, as that of the account %q is: give one of them another dir", account.place.dir, name)
+		case "schema":
+			return fmt.Errorf("its inbox is in %s, as that of the account %q is: give one of them another schema", account.place, name)
 		}
 	}
 	return nil

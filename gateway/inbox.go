@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -22,31 +21,45 @@ import (
 // nothing any more.
 const defaultMaxShare = 0.5
 
-// Inbox is where an account's reports lie, from the moment in which Klavi gets
-// its 200 until a route has taken them: a directory that one process has open. It
-// is there as soon as a klavi_reports of the account is not `direct`.
+// Inbox is where an account's reports lie, from the moment in which Klavi gets its
+// 200 until a route has taken them: a directory that one process has open, or a
+// database that several share. It is there as soon as a klavi_reports of the
+// account is not `direct`.
 //
-// Dir and EncryptionKey are those of the process that is running: a reload that
-// changes the key of an inbox is refused, and one that changes its directory
-// leaves behind what waits in the old one. All else can be changed by a reload.
+// Where it is and EncryptionKey are those of the process that is running: a reload
+// that changes the key of an inbox is refused, and one that changes its directory,
+// database or schema leaves behind what waits in the old one. All else can be
+// changed by a reload.
 type Inbox struct {
 	// Dir is the directory. It is made if it is not there; a relative one is in the
-	// process's working directory. Two accounts cannot have the same. Default: `klavi/inbox/<account>` in Caddy's data directory.
+	// process's working directory. Two accounts cannot have the same. With postgres,
+	// it is that of the spool. Default: `klavi/inbox/<account>` in Caddy's data directory.
 	Dir string `json:"dir,omitempty"`
+
+	// Postgres has the inbox in a database that several processes share, in place
+	// of a directory. Default: none.
+	Postgres *PostgresInbox `json:"postgres,omitempty"`
+
+	// Spool has this process keep reports in Dir while the database cannot be
+	// reached, and hand them over to it afterwards: until then they are on this
+	// machine only. Default: false, and reports are answered 503 meanwhile.
+	Spool bool `json:"spool,omitempty"`
 
 	// EncryptionKey keeps the keys under which reports are sealed: 32 bytes, as
 	// they are, as 64 hex digits or in base64. Who has lost it has lost the
-	// reports. Production needs it, or unencrypted.
+	// reports. With postgres, all processes need the same. Production needs it, or
+	// unencrypted.
 	EncryptionKey string `json:"encryption_key,omitempty"`
 
 	// Unencrypted has the keys of the reports lie beside them: whoever can read
-	// the directory can read the reports. Default: false in production, and true
-	// elsewhere if there is no encryption_key.
+	// the directory or the database can read the reports. Default: false in
+	// production, and true elsewhere if there is no encryption_key.
 	Unencrypted bool `json:"unencrypted,omitempty"`
 
 	// MaxSize is how many bytes of bodies may wait or be dead. Reports beyond it are
 	// answered 503. What is quarantined has 256 MiB of its own. Default: as many as the disk takes, up
-	// to the last 5 % of it, or 256 MiB if these are less.
+	// to the last 5 % of it, or 256 MiB if these are less; with postgres, as many as
+	// the database takes.
 	MaxSize int64 `json:"max_size,omitempty"`
 
 	// MaxShare is the part of max_size that the reports of one route may take up,
@@ -79,6 +92,10 @@ type Inbox struct {
 // check reports what is wrong with the settings.
 func (i *Inbox) check() error {
 	switch {
+	case i.Spool && i.Postgres == nil:
+		return errors.New("spool is for an inbox in postgres, which is not there")
+	case i.Dir != "" && i.Postgres != nil && !i.Spool:
+		return errors.New("dir and postgres are there, and no spool: the dir is that of the spool, so leave dir out or add spool")
 	case i.MaxSize < 0:
 		return errors.New("max_size cannot be negative")
 	case i.MaxShare < 0 || i.MaxShare > 1:
@@ -134,27 +151,6 @@ func (i *Inbox) settings(routes int) inbox.Settings {
 	}
 }
 
-// InboxDir returns the directory of an account's inbox: the one that the config
-// names, whose placeholders it replaces, or the default one.
-func InboxDir(account, dir string) (string, error) {
-	if dir != "" {
-		dir, err := resolve(caddy.NewReplacer(), "dir", dir)
-		if err != nil {
-			return "", err
-		}
-		return filepath.Abs(dir)
-	}
-	if !isFileName(account) {
-		return "", fmt.Errorf("dir is needed: a directory cannot be called after the account %q", account)
-	}
-	return filepath.Join(caddy.AppDataDir(), "klavi", "inbox", account), nil
-}
-
-func isFileName(name string) bool {
-	return name != "" && name[0] != '.' &&
-		strings.Trim(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.") == ""
-}
-
 // provisionInbox reads the settings. It opens nothing.
 func (a *Account) provisionInbox() error {
 	a.inboxWritten = a.Inbox != nil
@@ -166,6 +162,12 @@ func (a *Account) provisionInbox() error {
 	}
 	if unknown := a.Inbox.unknownEvents(); len(unknown) > 0 {
 		a.logger.Warn("erase_on has events that are not known: nothing is erased at them if they are misspelt", zap.Strings("events", unknown))
+	}
+	if p := a.Inbox.Postgres; p != nil {
+		var err error
+		if a.postgres, err = p.Resolve(a.name); err != nil {
+			return fmt.Errorf("postgres: %w", err)
+		}
 	}
 	if a.Inbox.EncryptionKey == "" {
 		return nil
@@ -188,14 +190,15 @@ func (a *Account) useInbox() error {
 		return errors.New("inbox: production needs encryption_key: `openssl rand -hex 32` makes one, to be kept outside of this machine, too; " +
 			"or the word unencrypted, where the disk is encrypted")
 	}
-	dir, err := InboxDir(a.name, a.Inbox.Dir)
+	place, err := a.findInbox()
 	if err != nil {
 		return fmt.Errorf("inbox: %w", err)
 	}
 	if !encrypted && !a.Inbox.Unencrypted && a.client.Base.Scheme == "https" {
-		a.logger.Warn("reports are kept with the keys beside them: set encryption_key in inbox", zap.String("dir", dir))
+		a.logger.Warn("reports are kept with the keys beside them: set encryption_key in inbox", zap.Stringer(place.field(), place))
 	}
-	a.keeper, err = acquireKeeper(a.name, dir)
+	a.place = place
+	a.keeper, err = acquireKeeper(a.name, place)
 	return err
 }
 

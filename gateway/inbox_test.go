@@ -6,8 +6,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-
-	"github.com/caddyserver/caddy/v2"
 )
 
 // What is wrong with an inbox is an error when the config is loaded, also where no
@@ -16,6 +14,8 @@ func TestInboxConfig(t *testing.T) {
 	const key = "0123456789abcdef0123456789abcdef"
 	t.Setenv("TEST_INBOX_KEY", key)
 	t.Setenv("TEST_SHORT_KEY", "secret-but-short")
+	t.Setenv("TEST_DATABASE", "postgres://klavi:hunter2@db/klavi")
+	t.Setenv("TEST_NO_DATABASE", "db:hunter2")
 	for _, tt := range []struct{ name, inbox, want string }{
 		{"empty", `{}`, ""},
 		{"complete", `{"dir":"/var/lib/klavi","encryption_key":"{env.TEST_INBOX_KEY}","max_size":1,"max_share":1,"retry_for":"72h","retry_max_interval":"1m",` +
@@ -33,6 +33,17 @@ func TestInboxConfig(t *testing.T) {
 		{"empty key", `{"encryption_key":"{env.TEST_UNSET}"}`, "encryption_key: evaluated placeholder {env.TEST_UNSET} is empty"},
 		{"event with a star", `{"erase_on":["consent_*"]}`, `erase_on: "consent_*" is no name of an event, such as consent_deleted_by_user`},
 		{"empty event", `{"erase_on":[""]}`, `erase_on: "" is no name of an event`},
+		{"a database", `{"postgres":{"url":"{env.TEST_DATABASE}"}}`, ""},
+		{"a database, complete", `{"postgres":{"url":"{env.TEST_DATABASE}","schema":"reports","pool_size":2},"spool":true,"dir":"/var/lib/klavi"}`, ""},
+		{"a database without a URL", `{"postgres":{}}`, "postgres: url is missing"},
+		{"an empty URL", `{"postgres":{"url":"{env.TEST_UNSET}"}}`, "postgres: url: evaluated placeholder {env.TEST_UNSET} is empty"},
+		{"an empty password", `{"postgres":{"url":"postgres://klavi:{env.TEST_UNSET}@db/klavi"}}`, "postgres: url: evaluated placeholder {env.TEST_UNSET} is empty"},
+		{"no URL", `{"postgres":{"url":"{env.TEST_NO_DATABASE}"}}`, "postgres: the URL of the database is not one such as postgres://"},
+		{"an odd schema", `{"postgres":{"url":"{env.TEST_DATABASE}","schema":"a.b"}}`, `postgres: "a.b" is no name of a schema`},
+		{"a pool of one", `{"postgres":{"url":"{env.TEST_DATABASE}","pool_size":1}}`, "postgres: the pool needs 2 connections or more"},
+		{"spool of a directory", `{"dir":"/var/lib/klavi","spool":true}`, "spool is for an inbox in postgres, which is not there"},
+		{"a directory and a database", `{"dir":"/var/lib/klavi","postgres":{"url":"{env.TEST_DATABASE}"}}`, "dir and postgres are there, and no spool: the dir is that of the spool"},
+		{"unknown field of a database", `{"postgres":{"url":"{env.TEST_DATABASE}","password":"hunter2"}}`, "unknown field"},
 		{"unknown field", `{"max_sise":1}`, "unknown field"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -46,11 +57,13 @@ func TestInboxConfig(t *testing.T) {
 			if err == nil || !strings.Contains(err.Error(), tt.want) {
 				t.Fatalf("got %v, want an error with %q", err, tt.want)
 			}
-			if where := `account "partner": inbox: `; tt.name != "unknown field" && !strings.Contains(err.Error(), where) {
+			if where := `account "partner": inbox: `; !strings.HasPrefix(tt.name, "unknown field") && !strings.Contains(err.Error(), where) {
 				t.Errorf("got %v, want that it says where: %s", err, where)
 			}
-			if strings.Contains(err.Error(), key) || strings.Contains(err.Error(), "secret-but-short") {
-				t.Errorf("the error shows a key: %v", err)
+			for _, secret := range []string{key, "secret-but-short", "hunter2"} {
+				if strings.Contains(err.Error(), secret) {
+					t.Errorf("the error shows a secret: %v", err)
+				}
 			}
 		})
 	}
@@ -121,6 +134,44 @@ func TestInboxesOfTwoAccounts(t *testing.T) {
 	}
 }
 
+// So would two accounts in one schema, or with one directory for what a database
+// cannot take.
+func TestDatabasesOfTwoAccounts(t *testing.T) {
+	base := t.TempDir()
+	in := func(url, more, beside string) string {
+		return fmt.Sprintf(`{"postgres":{"url":%q%s}%s}`, url, more, beside)
+	}
+	const spool = `,"spool":true`
+	spoolIn := spool + `,"dir":"` + base
+	const db = "postgres://a:hunter2@db:5432/klavi"
+	for _, tt := range []struct{ name, a, b, want string }{
+		{"two schemas by default", in(db, ``, ``), in(db, ``, ``), ""},
+		{"two schemas", in(db, `,"schema":"x"`, ``), in(db, `,"schema":"y"`, ``), ""},
+		{"two databases", in(db, `,"schema":"x"`, ``), in("postgres://a:hunter2@db:5432/other", `,"schema":"x"`, ``), ""},
+		{"two hosts", in(db, `,"schema":"x"`, ``), in("postgres://a:hunter2@db:5433/klavi", `,"schema":"x"`, ``), ""},
+		{"one", in(db, `,"schema":"x"`, ``), in(db, `,"schema":"x"`, ``), "schema"},
+		{"one, of two users", in(db, `,"schema":"x"`, ``), in("postgresql://b@DB/klavi?sslmode=require", `,"schema":"x","pool_size":2`, ``), "schema"},
+		{"two spools by default", in(db, ``, spool), in(db, ``, spool), ""},
+		{"one spool", in(db, ``, spoolIn+`"`), in(db, ``, spoolIn+`/x/.."`), "dir"},
+		{"one for a spool and an inbox", in(db, ``, spoolIn+`"`), `{"dir":"` + base + `"}`, "dir"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			app, _, err := provisionApp(t, accountsWith(map[string]string{"a": tt.a, "b": tt.b}))
+			if err != nil {
+				t.Fatal(err)
+			}
+			switch err := keepReports(t, app); {
+			case tt.want == "" && err != nil:
+				t.Errorf("got %v, want no error", err)
+			case tt.want != "" && (err == nil || !strings.Contains(err.Error(), `as that of the account "a" is: give one of them another `+tt.want)):
+				t.Errorf("got %v, want an error with %s", err, tt.want)
+			case err != nil && strings.Contains(err.Error(), "hunter2"):
+				t.Errorf("the error shows a password: %v", err)
+			}
+		})
+	}
+}
+
 // Production keeps no reports in the clear by default. Who keeps none needs no key.
 func TestInboxInProduction(t *testing.T) {
 	const production = `{"accounts":{"default":{"environment":%q,"access_key":"a","secret_key":"s","inbox":{"dir":%q%s}}}}`
@@ -142,35 +193,6 @@ func TestInboxInProduction(t *testing.T) {
 		err = keepReports(t, app)
 		if (err == nil) != (tt.want == "") || err != nil && !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("%s, %s: got %v, want %q", tt.environment, tt.settings, err, tt.want)
-		}
-	}
-}
-
-func TestInboxDir(t *testing.T) {
-	t.Setenv("TEST_STATE", "/var/lib/klavi")
-	t.Setenv("XDG_DATA_HOME", "/data")
-	here, err := os.Getwd()
-	if err != nil {
-		t.Fatal(err)
-	}
-	byDefault := filepath.Join(caddy.AppDataDir(), "klavi", "inbox")
-	for _, tt := range []struct{ account, dir, want, fails string }{
-		{"default", "", filepath.Join(byDefault, "default"), ""},
-		{"Partner-2_b.example", "", filepath.Join(byDefault, "Partner-2_b.example"), ""},
-		{"default", "/srv/inbox/", "/srv/inbox", ""},
-		{"default", "inbox", filepath.Join(here, "inbox"), ""},
-		{"default", "{env.TEST_STATE}/inbox", "/var/lib/klavi/inbox", ""},
-		{"default", "{env.TEST_UNSET}/inbox", "", "dir: evaluated placeholder {env.TEST_UNSET} is empty"},
-		{"default", "{nope}/inbox", "", "dir: unrecognized placeholder {nope}"},
-		{"ação", "/srv/inbox", "/srv/inbox", ""},
-		{"ação", "", "", `dir is needed: a directory cannot be called after the account "ação"`},
-		{"../default", "", "", `dir is needed: a directory cannot be called after the account "../default"`},
-		{".hidden", "", "", "dir is needed"},
-		{"", "", "", "dir is needed"},
-	} {
-		got, err := InboxDir(tt.account, tt.dir)
-		if got != tt.want || (err == nil) != (tt.fails == "") || err != nil && !strings.Contains(err.Error(), tt.fails) {
-			t.Errorf("%q, %q: got %q, %v, want %q, %q", tt.account, tt.dir, got, err, tt.want, tt.fails)
 		}
 	}
 }

@@ -6,8 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
-	"path/filepath"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -45,7 +43,7 @@ type Reports interface {
 	Verify(q *inbox.Quarantined) (*inbox.Head, error)
 }
 
-// keepers hold inboxes open across configs, by account and directory. Secrets and
+// keepers hold inboxes open across configs, by account and place. Secrets and
 // settings are no part of the key: two stores on one directory would lose reports.
 var keepers = caddy.NewUsagePool()
 
@@ -59,8 +57,9 @@ var lingering = struct {
 // keeper has the inbox of an account open from when the first config is started
 // that uses it, until the last one is gone.
 type keeper struct {
-	account, dir string
-	openAgain    time.Duration
+	account   string
+	place     inboxPlace // as the config had it that came first
+	openAgain time.Duration
 
 	// Of lingering, whose lock they have.
 	requests int
@@ -68,6 +67,7 @@ type keeper struct {
 
 	mu      sync.Mutex
 	store   *inbox.Store
+	way     inboxPlace       // to the store
 	err     error            // why there is no store
 	since   time.Time        // it is being opened
 	configs []*startedConfig // of those that are started, the newest last
@@ -96,9 +96,8 @@ type startedConfig struct {
 
 func (c *startedConfig) key() []byte { return c.account.inboxKey } // nil: unencrypted
 
-func acquireKeeper(account, dir string) (*keeper, error) {
-	dir = realPath(dir)
-	key := keeperKey(account, dir)
+func acquireKeeper(account string, place inboxPlace) (*keeper, error) {
+	key := keeperKey(account, place)
 	value, _, err := keepers.LoadOrNew(key, func() (caddy.Destructor, error) {
 		lingering.Lock()
 		defer lingering.Unlock()
@@ -107,7 +106,7 @@ func acquireKeeper(account, dir string) (*keeper, error) {
 			return k, nil
 		}
 		return &keeper{
-			account: account, dir: dir, openAgain: openAgain,
+			account: account, place: place, openAgain: openAgain,
 			newer: make(chan struct{}, 1), opened: make(chan struct{}), verify: make(chan struct{}, 1),
 		}, nil
 	})
@@ -118,25 +117,11 @@ func acquireKeeper(account, dir string) (*keeper, error) {
 }
 
 func (k *keeper) giveBack() error {
-	_, err := keepers.Delete(keeperKey(k.account, k.dir))
+	_, err := keepers.Delete(keeperKey(k.account, k.place))
 	return err
 }
 
-func keeperKey(account, dir string) string { return account + "\x00" + dir }
-
-// realPath follows the links of a path, of which the end need not be there.
-func realPath(path string) string {
-	rest := ""
-	for at := path; ; at = filepath.Dir(at) {
-		if real, err := filepath.EvalSymlinks(at); err == nil {
-			return filepath.Join(real, rest)
-		}
-		if _, err := os.Lstat(at); err == nil || at == filepath.Dir(at) {
-			return path // a link that leads nowhere
-		}
-		rest = filepath.Join(filepath.Base(at), rest)
-	}
-}
+func keeperKey(account string, place inboxPlace) string { return account + "\x00" + place.key() }
 
 // start puts a config in force. The inbox is opened if it is not. Its error says
 // why the config cannot have it.
@@ -145,12 +130,13 @@ func (k *keeper) start(c *startedConfig) error {
 	defer k.mu.Unlock()
 	inUse := k.store != nil || k.cancel != nil && k.err == nil
 	if inUse && !sameKey(k.newest, c.key()) {
-		return fmt.Errorf("the inbox in %s is open with another encryption_key: its key cannot be changed by a reload", k.dir)
+		return fmt.Errorf("the inbox in %s is open with another encryption_key: its key cannot be changed by a reload", k.place)
 	}
 	k.configs = append(k.configs, c)
 	k.setNewest(c)
 	if k.store != nil {
 		k.apply(c)
+		k.warnOfWay()
 		return nil
 	}
 	k.since = time.Now() // this config may mend what was in the way
@@ -209,6 +195,15 @@ func (k *keeper) apply(c *startedConfig) {
 	c.detach = k.store.Attach(c.reports)
 }
 
+// warnOfWay says if the newest config has another way to the store than the one
+// that is in use. k.mu is held.
+func (k *keeper) warnOfWay() {
+	if newest := k.newest.account.place; newest.postgres != nil && !newest.sameWay(k.way) {
+		k.logHere().Warn("the inbox goes on with the url, pool_size, spool and dir that it was opened with: " +
+			"what the config changes in them is in force after a restart of Caddy")
+	}
+}
+
 // run has the store open, and looks after it, until ctx is done.
 func (k *keeper) run(ctx context.Context) {
 	if store := k.open(ctx); store != nil {
@@ -223,7 +218,7 @@ func (k *keeper) open(ctx context.Context) *inbox.Store {
 	for {
 		options := k.options()
 		store, err := inbox.Open(ctx, options)
-		if err == nil && ctx.Err() == nil && k.use(store, options.EncryptionKey) {
+		if err == nil && ctx.Err() == nil && k.use(store, options) {
 			k.sayOpen(store)
 			return store
 		}
@@ -241,7 +236,7 @@ func (k *keeper) open(ctx context.Context) *inbox.Store {
 		k.mu.Unlock()
 		if err.Error() != said {
 			said = err.Error()
-			k.logger().Error("the inbox cannot be opened: reports are answered 503 until it can", "dir", k.dir, "error", err)
+			k.logHere().Error("the inbox cannot be opened: reports are answered 503 until it can", "error", err)
 		}
 		timer := time.NewTimer(k.openAgain)
 		select {
@@ -257,7 +252,7 @@ func (k *keeper) open(ctx context.Context) *inbox.Store {
 // mounted is seen by what is not there.
 func (k *keeper) sayOpen(store *inbox.Store) {
 	if st, err := store.Stats(context.Background()); err == nil {
-		k.logger().Info("the inbox is open", "dir", k.dir, "waiting", st.Waiting, "dead", st.Dead)
+		k.logHere().Info("the inbox is open", "waiting", st.Waiting, "dead", st.Dead)
 	}
 }
 
@@ -265,8 +260,14 @@ func (k *keeper) sayOpen(store *inbox.Store) {
 func (k *keeper) options() inbox.Options {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	way := k.place
+	if newest := k.newest.account.place; newest.postgres != nil {
+		way = newest // it may have the password that the one before lacked
+	}
 	return inbox.Options{
-		Dir:           k.dir,
+		Dir:           way.dir,
+		Postgres:      way.postgres,
+		Spool:         way.postgres != nil && way.dir != "",
 		EncryptionKey: k.newest.key(),
 		Unencrypted:   k.newest.key() == nil,
 		Logger:        k.logger(),
@@ -277,19 +278,23 @@ func (k *keeper) options() inbox.Options {
 
 // use has the store be used that was opened just now, unless its key is not that
 // of the newest config.
-func (k *keeper) use(store *inbox.Store, key []byte) bool {
-	if err := store.ServeSocket(); err != nil {
-		k.logger().Warn("caddy klavi cannot reach the inbox while Caddy is running", "dir", k.dir, "error", err)
+func (k *keeper) use(store *inbox.Store, o inbox.Options) bool {
+	if o.Postgres == nil { // else caddy klavi asks the database
+		if err := store.ServeSocket(); err != nil {
+			k.logHere().Warn("caddy klavi cannot reach the inbox while Caddy is running", "error", err)
+		}
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if !sameKey(k.newest, key) {
+	if !sameKey(k.newest, o.EncryptionKey) {
 		return false
 	}
 	k.store, k.err = store, nil
+	k.way = inboxPlace{dir: o.Dir, postgres: o.Postgres}
 	for _, c := range k.configs {
 		k.apply(c)
 	}
+	k.warnOfWay()
 	close(k.opened)
 	return true
 }
@@ -346,9 +351,9 @@ func (k *keeper) admit(store *inbox.Store) error {
 	k.mu.Unlock()
 	switch {
 	case said:
-		k.logger().Error("the inbox takes no reports: they are answered 503 until it does", "dir", k.dir, "error", err)
+		k.logHere().Error("the inbox takes no reports: they are answered 503 until it does", "error", err)
 	case err == nil && before != nil:
-		k.logger().Info("the inbox takes reports again", "dir", k.dir)
+		k.logHere().Info("the inbox takes reports again")
 	}
 	return err
 }
@@ -372,7 +377,7 @@ func (k *keeper) stopDelivering() {
 func (k *keeper) Destruct() error {
 	lingering.Lock()
 	if k.requests > 0 {
-		lingering.byKey[keeperKey(k.account, k.dir)] = k
+		lingering.byKey[keeperKey(k.account, k.place)] = k
 		lingering.Unlock()
 		return nil
 	}
@@ -399,7 +404,7 @@ func (k *keeper) leave() {
 	lingering.Lock()
 	defer lingering.Unlock()
 	k.requests--
-	key := keeperKey(k.account, k.dir)
+	key := keeperKey(k.account, k.place)
 	if k.requests > 0 || lingering.byKey[key] != k {
 		return
 	}
@@ -407,7 +412,7 @@ func (k *keeper) leave() {
 	k.closed = true
 	go func() { // the request is to be answered first
 		if err := k.close(); err != nil {
-			k.logger().Error("closing the inbox failed", "dir", k.dir, "error", err)
+			k.logHere().Error("closing the inbox failed", "error", err)
 		}
 	}()
 }
@@ -426,7 +431,7 @@ func (k *keeper) close() error {
 	case err := <-closed:
 		return err
 	case <-timer.C:
-		return fmt.Errorf("the inbox in %s does not close: its disk does not answer", k.dir)
+		return fmt.Errorf("the inbox in %s does not close: its disk or database does not answer", k.place)
 	}
 }
 
@@ -447,8 +452,11 @@ func (k *keeper) closeStore() error {
 func (k *keeper) warnOfRest() {
 	st, err := k.store.Stats(context.Background())
 	if err == nil && st.Waiting+st.Dead > 0 {
-		k.logger().Warn("reports are left in an inbox that the config does not use any more", "dir", k.dir, "waiting", st.Waiting, "dead", st.Dead)
+		k.logHere().Warn("reports are left in an inbox that the config does not use any more", "waiting", st.Waiting, "dead", st.Dead)
 	}
 }
 
 func (k *keeper) logger() *slog.Logger { return slog.New(newestHandler{k}) }
+
+// logHere is for lines that say where the inbox is.
+func (k *keeper) logHere() *slog.Logger { return k.logger().With(k.place.field(), k.place.String()) }

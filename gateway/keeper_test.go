@@ -49,7 +49,7 @@ func newConfig(r *fakeReports, key []byte) *startedConfig {
 
 func newKeeper(t *testing.T, account, dir string) *keeper {
 	t.Helper()
-	k, err := acquireKeeper(account, dir)
+	k, err := acquireKeeper(account, inboxPlace{dir: realPath(dir)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -421,7 +421,7 @@ func TestKeeperWhoseKeyChangesWhileItOpens(t *testing.T) {
 	if err := k.start(c); err != nil {
 		t.Fatal(err)
 	}
-	if k.use(store, early) {
+	if k.use(store, inbox.Options{Dir: dir, EncryptionKey: early}) {
 		t.Error("got an inbox in use that is open with another key than the config's")
 	}
 	if err := store.Close(); err != nil {
@@ -446,28 +446,4 @@ func TestKeeperOpensNothingBeforeStart(t *testing.T) {
 		t.Errorf("got %v for the directory, want that it is not there", err)
 	}
 	giveBack(t, k)
-}
-
-func TestRealPath(t *testing.T) {
-	base, err := filepath.EvalSymlinks(t.TempDir())
-	if err != nil {
-		t.Fatal(err)
-	}
-	there := filepath.Join(base, "there")
-	if err := os.Mkdir(there, 0o700); err != nil {
-		t.Fatal(err)
-	}
-	for name, target := range map[string]string{"link": there, "nowhere": filepath.Join(base, "gone")} {
-		if err := os.Symlink(target, filepath.Join(base, name)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	for path, want := range map[string]string{
-		"there": there, "link": there, "link/a/b": filepath.Join(there, "a/b"), "a/b": filepath.Join(base, "a/b"),
-		"nowhere/a": filepath.Join(base, "nowhere/a"),
-	} {
-		if got := realPath(filepath.Join(base, path)); got != want {
-			t.Errorf("%s: got %s, want %s", path, got, want)
-		}
-	}
 }

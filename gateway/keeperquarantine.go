@@ -21,11 +21,11 @@ func (k *keeper) watchQuarantine(ctx context.Context, store *inbox.Store) {
 		n, err := store.Release(ctx, check)
 		if n > 0 {
 			countReleased(k.account, n)
-			k.logger().Info("bodies whose key was not known when they came are reports now", "dir", k.dir, "reports", n)
+			k.logHere().Info("bodies whose key was not known when they came are reports now", "reports", n)
 		}
 		var again <-chan time.Time
 		if err != nil && ctx.Err() == nil {
-			k.logger().Error("not all that is quarantined can be looked at: it is tried again", "dir", k.dir, "error", err)
+			k.logHere().Error("not all that is quarantined can be looked at: it is tried again", "error", err)
 			again = time.After(verifyAgain)
 		}
 		select {
