@@ -154,13 +154,13 @@ func TestReferenceIsComplete(t *testing.T) {
 	}
 	for directive, options := range map[string][]string{
 		"klavi":          names(accountOptions),
-		"inbox":          names(inboxOptions),
+		"inbox":          append(names(inboxOptions), names(postgresOptions)...),
 		"klavi_frontend": names(frontendOptions),
 		"klavi_proxy":    names(transportOptions),
 		"klavi_reports":  names(reportsOptions),
 	} {
 		for _, option := range options {
-			if !regexp.MustCompile(`(?m)^\t` + option + `\b`).MatchString(sections[directive]) {
+			if !regexp.MustCompile(`(?m)^\t+` + option + `\b`).MatchString(sections[directive]) {
 				t.Errorf("%s: the syntax does not have %s", directive, option)
 			}
 			if !regexp.MustCompile("(?m)^\\| `" + option + `\b`).MatchString(sections[directive]) {

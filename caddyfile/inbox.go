@@ -18,6 +18,11 @@ import (
 //
 //	inbox {
 //	    dir                <path>
+//	    postgres           <url> {
+//	        schema    <name>
+//	        pool_size <number>
+//	    }
+//	    spool
 //	    encryption_key     <key>
 //	    unencrypted
 //	    max_size           <size>
@@ -37,6 +42,10 @@ func parseInbox(a *gateway.Account, d *caddyfile.Dispenser) error {
 		return err
 	}
 	switch {
+	case a.Inbox.Spool && a.Inbox.Postgres == nil:
+		return d.Err("inbox has spool, which is for one in postgres, and no postgres")
+	case a.Inbox.Dir != "" && a.Inbox.Postgres != nil && !a.Inbox.Spool:
+		return d.Err("inbox has dir and postgres, and no spool: the dir is that of the spool, so leave dir out or add spool")
 	case a.Inbox.EncryptionKey != "" && a.Inbox.Unencrypted:
 		return d.Err("inbox has encryption_key and unencrypted: leave one of them out")
 	case a.Inbox.MaxShare != 0 && a.Inbox.MaxSize == 0:
@@ -56,6 +65,11 @@ var inboxOptions = []option[gateway.Inbox]{
 		if err := gateway.CheckPlaceholders(i.Dir); err != nil {
 			return d.Errf("dir: %w", err)
 		}
+		return nil
+	}},
+	{usage: "postgres <url> [{ ... }]", parse: parsePostgres},
+	{usage: "spool", parse: func(i *gateway.Inbox, _ *caddyfile.Dispenser) error {
+		i.Spool = true
 		return nil
 	}},
 	{usage: "encryption_key <key>", parse: func(i *gateway.Inbox, d *caddyfile.Dispenser) error {
@@ -82,6 +96,44 @@ var inboxOptions = []option[gateway.Inbox]{
 		return duration(&i.KeepRecord, d)
 	}},
 	{usage: "erase_on <event...>", parse: parseEraseOn},
+}
+
+// parsePostgres reads where the database is. Its errors do not show the URL, which
+// has a password in it.
+func parsePostgres(i *gateway.Inbox, d *caddyfile.Dispenser) error {
+	p := new(gateway.PostgresInbox)
+	if !d.AllArgs(&p.URL) || p.URL == "" {
+		return errUsage
+	}
+	if err := literal(gateway.CheckPostgresURL)(p.URL); err != nil {
+		return d.Errf("postgres: %w", err)
+	}
+	i.Postgres = p
+	return parseOptions(d, "postgres", p, postgresOptions)
+}
+
+var postgresOptions = []option[gateway.PostgresInbox]{
+	{usage: "schema <name>", parse: func(p *gateway.PostgresInbox, d *caddyfile.Dispenser) error {
+		if err := one(&p.Schema, d); err != nil {
+			return err
+		}
+		if err := (&inbox.Postgres{URL: "postgres:", Schema: p.Schema}).Check(); err != nil {
+			return d.Errf("schema: %w", err)
+		}
+		return nil
+	}},
+	{usage: "pool_size <number>", parse: func(p *gateway.PostgresInbox, d *caddyfile.Dispenser) error {
+		var text string
+		if err := one(&text, d); err != nil {
+			return err
+		}
+		n, err := strconv.Atoi(text)
+		if err != nil || n < 2 {
+			return d.Errf("pool_size is %q, which is not a number of connections, 2 or more", text)
+		}
+		p.PoolSize = n
+		return nil
+	}},
 }
 
 func parseMaxShare(i *gateway.Inbox, d *caddyfile.Dispenser) error {

@@ -24,6 +24,8 @@ func credentials(t *testing.T) {
 	}
 	t.Setenv("KLAVI_SEAL_KEY", strings.Repeat("5e", 32))
 	t.Setenv("KLAVI_INBOX_KEY", strings.Repeat("1b", 32))
+	t.Setenv("KLAVI_DB_PASSWORD", "value-of-klavi_db_password")
+	t.Setenv("KLAVI_DATABASE_URL", "postgres://klavi:value-of-klavi_db_password@db.internal/klavi")
 	t.Setenv("STATE_DIRECTORY", t.TempDir())
 }
 
