@@ -41,7 +41,7 @@ Without flags that choose, it is all that is dead or waits.` + filterHelp + stor
 		n, err := s.Retry(ctx, filter.Filter, by.who, progress)
 		end()
 		when := ""
-		if isOpenHere(s) {
+		if f.alone == notOpen {
 			when = " once Caddy runs"
 		}
 		return f.printChange(cmd, n, "is tried again"+when, "are tried again"+when, err)
@@ -118,7 +118,8 @@ Events that the config lists under erase_on are left alone until they are
 delivered: a service waits for them to forget its own copies.
 
 What was delivered is not here any more: the services that have it must erase it
-themselves. While Caddy is stopped, --config is needed for its erase_on.` + storeHelp,
+themselves. While Caddy is stopped, or with a database, --config is needed for its
+erase_on.` + storeHelp,
 		Example: `  caddy klavi reports erase --consent 5cd0b9a5-1d3c-4d24-9a3e-3a2b1c0d9e8f --why "LGPD-42"`,
 		Args:    noArguments,
 	}

@@ -1,6 +1,8 @@
 package command
 
 import (
+	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -84,6 +86,7 @@ func TestInboxNotFound(t *testing.T) {
 	quote := func(field, value string) string { return strconv.Quote(field) + ":" + strconv.Quote(value) }
 	inSealed := func(key string) string { return config(t, quote("dir", sealed)+","+quote("encryption_key", key)) }
 	missing := filepath.Join(data, "mistyped")
+	database := writeFile(t, "url", "postgres://klavi:hunter2@127.0.0.1:1/klavi\n")
 	for _, test := range []struct {
 		args []string
 		want string
@@ -112,12 +115,94 @@ func TestInboxNotFound(t *testing.T) {
 		{[]string{"--dir", sealed, "--encryption-key-file", writeFile(t, "key", strings.Repeat("hunter2", 1000))}, "too large for a key"},
 		{[]string{"--dir", sealed, "--encryption-key-file", missing}, "no such file"},
 		{[]string{"--dir", plain, "--encryption-key-file", writeFile(t, "key", string(testKey))}, "stored unencrypted"},
+		{[]string{"--dir", plain, "--postgres-url-file", database}, "--dir and --postgres-url-file are two inboxes"},
+		{[]string{"--dir", plain, "--schema", "klavi"}, "--schema is for the database in --postgres-url-file"},
+		{[]string{"--postgres-url-file", database, "--account", "bank"}, "--account and --adapter are about a config"},
+		{[]string{"--postgres-url-file", missing}, "--postgres-url-file: stat " + missing},
+		{[]string{"--postgres-url-file", writeFile(t, "url", "hunter2")}, "--postgres-url-file: the URL of the database is not one such as"},
+		{[]string{"--postgres-url-file", writeFile(t, "url", "")}, "--postgres-url-file: url is missing"},
+		{[]string{"--postgres-url-file", database, "--schema", "a.b"}, `--postgres-url-file: "a.b" is no name of a schema`},
+		{
+			[]string{"--config", config(t, `"postgres":{"url":"postgres://klavi:{env.KLAVI_UNSET}@db/klavi"}`), "--account", "bank"},
+			"the inbox in the config: postgres: url: evaluated placeholder {env.KLAVI_UNSET} is empty (placeholders are resolved with the environment of this command): give --postgres-url-file",
+		},
+		{
+			[]string{"--config", config(t, `"postgres":{"url":"postgres://db/klavi"},"encryption_key":"{env.KLAVI_UNSET}"`), "--account", "bank"},
+			"this asks the database itself, and no Caddy, so the encryption key is needed",
+		},
 	} {
 		refused(t, exitUsage, test.want, append([]string{"reports", "list"}, test.args...)...)
 	}
 	for _, name := range []string{missing, filepath.Join(data, "lock"), filepath.Join(data, "caddy")} {
 		if _, err := os.Stat(name); !os.IsNotExist(err) {
 			t.Errorf("got %v, want that nothing is made at %s", err, filepath.Base(name))
+		}
+	}
+}
+
+// A database is not asked through a directory, and not with a URL in an argument,
+// which everybody can read who lists the processes.
+func TestFindDatabase(t *testing.T) {
+	t.Setenv("XDG_DATA_HOME", t.TempDir())
+	t.Setenv("KLAVI_TEST_PASSWORD", "hunter2")
+	const before, after = `"postgres":{"url":"postgres://klavi:{env.KLAVI_TEST_PASSWORD}@db/klavi"`, `},"erase_on":["consent_revoked"]`
+	inConfig, inSchema := config(t, before+after), config(t, before+`,"schema":"reports"`+after)
+	unset := config(t, `"postgres":{"url":"{env.KLAVI_UNSET}","schema":"reports"`+after)
+	inDir := config(t, `"dir":"/var/lib/klavi"`)
+	file := writeFile(t, "url", "postgres://klavi:hunter2@other/klavi?sslmode=require\n")
+	for _, test := range []struct {
+		name  string
+		flags storeFlags
+		want  string // empty for a directory
+		url   string
+		knows bool // the config
+	}{
+		{"the config", storeFlags{config: inConfig, account: "bank"}, "postgres://db/klavi schema klavi_bank", "postgres://klavi:hunter2@db/klavi", true},
+		{"its schema", storeFlags{config: inSchema, account: "bank"}, "postgres://db/klavi schema reports", "postgres://klavi:hunter2@db/klavi", true},
+		{"a file", storeFlags{urlFile: file}, "postgres://other/klavi schema klavi", "postgres://klavi:hunter2@other/klavi?sslmode=require", false},
+		{"a file and a schema", storeFlags{urlFile: file, schema: "mine"}, "postgres://other/klavi schema mine", "postgres://klavi:hunter2@other/klavi?sslmode=require", false},
+		{"a file and a config", storeFlags{urlFile: file, config: unset, account: "bank"}, "postgres://other/klavi schema reports", "postgres://klavi:hunter2@other/klavi?sslmode=require", true},
+		{"a file, a schema and a config", storeFlags{urlFile: file, schema: "mine", config: inSchema, account: "bank"}, "postgres://other/klavi schema mine", "postgres://klavi:hunter2@other/klavi?sslmode=require", true},
+		{"a file and a config with a directory", storeFlags{urlFile: file, config: inDir, account: "bank"}, "postgres://other/klavi schema klavi_bank", "postgres://klavi:hunter2@other/klavi?sslmode=require", true},
+		{"a directory and a config", storeFlags{dir: "/srv/spool", config: inConfig, account: "bank"}, "", "", true},
+	} {
+		w, err := test.flags.find()
+		if err != nil {
+			t.Errorf("%s: got %v, want no error", test.name, err)
+			continue
+		}
+		if (w.postgres != nil) != (test.want != "") || w.knowsConfig != test.knows {
+			t.Errorf("%s: got %+v, want %q, and that the config was read: %v", test.name, w, test.want, test.knows)
+			continue
+		}
+		if w.postgres == nil {
+			if w.dir != "/srv/spool" || w.alone() != notOpen {
+				t.Errorf("%s: got %s, want /srv/spool", test.name, w)
+			}
+			continue
+		}
+		if w.String() != test.want || w.postgres.URL != test.url || w.dir != "" || w.alone() != asksDatabase {
+			t.Errorf("%s: got %s (%s), want %s (%s)", test.name, w, w.postgres.URL, test.want, test.url)
+		}
+	}
+}
+
+// A command that erases needs to know what must not be erased yet, as it does for
+// a directory of a Caddy that is stopped.
+func TestEraseInDatabaseNeedsConfig(t *testing.T) {
+	file := writeFile(t, "url", "postgres://klavi:hunter2@127.0.0.1:1/klavi")
+	refused(t, exitUsage, asksDatabase+": give --config, too", "reports", "erase", "--postgres-url-file", file, "--link", "link-1", "--why", "LGPD-1")
+}
+
+// What is said of an inbox that is not there, or has another key.
+func TestExplainDatabase(t *testing.T) {
+	w := &place{postgres: &inbox.Postgres{URL: "postgres://klavi:hunter2@db/klavi", Schema: "klavi"}, byDefault: true}
+	for _, test := range []struct{ err, want error }{
+		{inbox.ErrNotFound, errors.New(inbox.ErrNotFound.Error() + ": is this its database and schema? A Caddy makes it there when it is started")},
+		{fs.ErrPermission, fs.ErrPermission},
+	} {
+		if got := w.explain(test.err); got.Error() != test.want.Error() {
+			t.Errorf("got %v, want %v", got, test.want)
 		}
 	}
 }

@@ -64,7 +64,7 @@ them has, BUSY how many are under way. LAST is how its last attempt ended.` + st
 			return err
 		}
 		none := "(none)"
-		if isOpenHere(s) {
+		if f.alone != "" {
 			none = "(unknown)"
 		}
 		now := time.Now()
@@ -77,7 +77,7 @@ them has, BUSY how many are under way. LAST is how its last attempt ended.` + st
 		if err := out.flush(); err != nil {
 			return err
 		}
-		if text := routeless(routes, isOpenHere(s)); text != "" {
+		if text := routeless(routes, f.alone); text != "" {
 			fmt.Fprintln(w, text)
 		}
 		_, err = fmt.Fprintf(w, "%s, %d waiting, %d dead, %d damaged; %d quarantined\n",
@@ -87,8 +87,9 @@ them has, BUSY how many are under way. LAST is how its last attempt ended.` + st
 	return cmd
 }
 
-// routeless says which types have no route, or that nobody knows the routes.
-func routeless(routes []inbox.RouteStatus, unknown bool) string {
+// routeless says which types have no route, or that nobody knows the routes, for
+// the reason why no Caddy is asked.
+func routeless(routes []inbox.RouteStatus, alone string) string {
 	text := ""
 	for i := range routes {
 		if r := &routes[i]; r.Name == "" && len(r.Types) > 0 {
@@ -96,10 +97,10 @@ func routeless(routes []inbox.RouteStatus, unknown bool) string {
 		}
 	}
 	switch {
-	case unknown && text == "":
-		return notOpen + ", so the routes are not known"
-	case unknown:
-		return notOpen + ", so the routes are not known for: " + text
+	case alone != "" && text == "":
+		return alone + ", so the routes are not known"
+	case alone != "":
+		return alone + ", so the routes are not known for: " + text
 	case text == "":
 		return ""
 	}
@@ -150,8 +151,8 @@ func pauseCommand(name, short, long string, do func(store, context.Context, stri
 			return printLines(cmd.OutOrStdout(), []map[string]string{{"route": route}})
 		}
 		fmt.Fprintf(cmd.OutOrStdout(), "%s is %sd\n", clean(route), name)
-		if isOpenHere(s) {
-			cmd.PrintErrln(notOpen + ", so it is not known whether there is such a route")
+		if f.alone != "" {
+			cmd.PrintErrln(f.alone + ", so it is not known whether there is such a route")
 		}
 		return nil
 	})

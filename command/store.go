@@ -43,30 +43,40 @@ type storeFlags struct {
 	config  string
 	adapter string
 	account string
+	urlFile string
+	schema  string
 	keyFile string
 	json    bool
 
-	erases bool // the command does
+	erases bool   // the command does
+	alone  string // once it is open here: why no Caddy is asked
 }
 
 func (f *storeFlags) add(cmd *cobra.Command) {
 	flags := cmd.Flags()
 	addText(flags, &f.dir, "dir", "directory of the inbox, in place of that in the config")
-	flags.VarP((*text)(&f.config), "config", "c", "Caddy's config (default: ./Caddyfile, unless there is a --dir)")
+	addText(flags, &f.urlFile, "postgres-url-file", "file with the URL of the database that the inbox is in, in place of that in the config")
+	addText(flags, &f.schema, "schema", `schema in that database (default: that of the config, or "klavi")`)
+	flags.VarP((*text)(&f.config), "config", "c", "Caddy's config (default: ./Caddyfile, unless there is a --dir or --postgres-url-file)")
 	flags.VarP((*text)(&f.adapter), "adapter", "a", "config adapter, for a config that is neither JSON nor a Caddyfile")
 	addText(flags, &f.account, "account", `account of the config (default "default")`)
-	addText(flags, &f.keyFile, "encryption-key-file", "file with the encryption key, in place of that in the config; used while Caddy is stopped")
+	addText(flags, &f.keyFile, "encryption-key-file", "file with the encryption key, in place of that in the config; used while Caddy is stopped, or for a database")
 	flags.BoolVar(&f.json, "json", false, "print one JSON object per line")
 }
 
 // storeHelp ends the help of all commands that need an inbox.
 const storeHelp = `
 
-The inbox is that of the config's account, or the one in --dir. While Caddy has
-it open, this asks Caddy, through control.sock in the directory, which only the
-user that Caddy runs as, and root, can open; the admin API is not used. While
-Caddy is stopped, this opens the inbox itself, as that same user, and nothing is
-delivered. An encrypted inbox then needs its key: from the config, whose
+The inbox is that of the config's account, or the one in --dir, or the one in the
+database of --postgres-url-file.
+
+In a directory: while Caddy has it open, this asks Caddy, through control.sock in
+the directory, which only the user that Caddy runs as, and root, can open; the
+admin API is not used. While Caddy is stopped, this opens the inbox itself, as
+that same user, and nothing is delivered. In a database: this always asks the
+database itself, whether Caddy runs or not.
+
+What this opens itself needs its key, if it is encrypted: from the config, whose
 placeholders are resolved with the environment of this command, or from
 --encryption-key-file.
 
@@ -77,11 +87,8 @@ not there any more or cannot be read; 2 it could not be done.`
 // stopped is but the usual reason: it may run with another key or directory.
 const notOpen = "no Caddy has this inbox open (is it stopped? else its log says why)"
 
-// isOpenHere says that it is not Caddy that has the inbox open.
-func isOpenHere(s store) bool {
-	_, ok := s.(*inbox.Store)
-	return ok
-}
+// asksDatabase is said in place of it where the inbox is in a database.
+const asksDatabase = "this asks the database itself, and no Caddy"
 
 // errNothing: what the flags choose is not there.
 var errNothing = fmt.Errorf("%w: no report is chosen by these flags", inbox.ErrNotFound)
@@ -123,27 +130,31 @@ func (f *storeFlags) open(ctx context.Context, cmd *cobra.Command) (store, error
 	if err != nil {
 		return nil, err
 	}
-	client, err := inbox.Dial(ctx, where.dir)
-	switch {
-	case err == nil:
-		return client, nil
-	case errors.Is(err, inbox.ErrNotServed) && f.erases && !where.knowsConfig:
-		return nil, errors.New(notOpen + ": give --config, too, since erase_on in it says " +
-			"which events must reach their service before they are erased")
-	case errors.Is(err, inbox.ErrNotServed):
-		return where.open(ctx, cmd)
+	if where.postgres == nil {
+		client, err := inbox.Dial(ctx, where.dir)
+		if err == nil {
+			return client, nil
+		}
+		if !errors.Is(err, inbox.ErrNotServed) {
+			return nil, where.explain(err)
+		}
 	}
-	return nil, where.explain(err)
+	if f.erases && !where.knowsConfig {
+		return nil, errors.New(where.alone() + ": give --config, too, since erase_on in it says " +
+			"which events must reach their service before they are erased")
+	}
+	f.alone = where.alone()
+	return where.open(ctx, cmd)
 }
 
-// open opens an inbox that Caddy does not have open.
+// open opens an inbox that Caddy does not have open, or that is in a database.
 func (w *place) open(ctx context.Context, cmd *cobra.Command) (store, error) {
 	key, err := w.key()
 	if err != nil {
 		return nil, err
 	}
 	s, err := inbox.Open(ctx, inbox.Options{
-		Dir: w.dir, Visit: true, EncryptionKey: key, Unencrypted: key == nil,
+		Dir: w.dir, Postgres: w.postgres, Visit: true, EncryptionKey: key, Unencrypted: key == nil,
 		Logger:   slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), &slog.HandlerOptions{Level: slog.LevelWarn})),
 		Settings: inbox.Settings{EraseOn: w.eraseOn},
 	})
@@ -154,7 +165,7 @@ func (w *place) open(ctx context.Context, cmd *cobra.Command) (store, error) {
 		return nil, fmt.Errorf("%w, and there is no control.sock that it answers at: it may be another caddy klavi, "+
 			"or a Caddy that has just begun or could not make it (its log says so)", err)
 	case errors.Is(err, inbox.ErrKey) && key == nil:
-		return nil, fmt.Errorf("%s is encrypted, and %s, so its key is needed: %s", w.dir, notOpen, w.whereKey())
+		return nil, fmt.Errorf("%s is encrypted, and %s, so its key is needed: %s", w, w.alone(), w.whereKey())
 	case errors.Is(err, inbox.ErrKey):
 		return nil, fmt.Errorf("%w (it was read from %s)", err, w.keyFrom)
 	}
@@ -172,6 +183,10 @@ func (w *place) whereKey() string {
 // explain adds what would be right.
 func (w *place) explain(err error) error {
 	switch {
+	case w.postgres != nil && errors.Is(err, inbox.ErrNotFound):
+		return fmt.Errorf("%w: is this its database and schema? A Caddy makes it there when it is started", err)
+	case w.postgres != nil:
+		return err
 	case errors.Is(err, fs.ErrPermission):
 		return fmt.Errorf("%w: it is for the user that Caddy runs as, and for root: put sudo -u <that user> before this", err)
 	case errors.Is(err, inbox.ErrNotFound) && w.byDefault:
