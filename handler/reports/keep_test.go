@@ -308,6 +308,34 @@ func TestInboxCopies(t *testing.T) {
 	}
 }
 
+// A report that comes again, and is not a copy, is told apart from a new one.
+func TestInboxRepeats(t *testing.T) {
+	s := newService(t, 410)
+	g := newInboxGate(t, Reports{Routes: oneRoute(proxyTo(s.Server))})
+	body := reportOf("pf_loans", "id-7", 300)
+	send := func() {
+		t.Helper()
+		if got := g.send(body); got.status != 200 {
+			t.Fatalf("got status %d, want 200: %s", got.status, got.body)
+		}
+	}
+	send()
+	g.eventually("that it is dead", func() bool { return g.record("id-7").State == inbox.Dead })
+	if n, err := g.store().Drop(t.Context(), inbox.Filter{ReportID: "id-7"}, "ana", "a test", nil); n != 1 || err != nil {
+		t.Fatalf("got %d dropped and %v, want one", n, err)
+	}
+	s.answers(200)
+	send()
+	g.eventually("it again", func() bool { return s.got() == 2 })
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i, want := range []string{"", "true"} {
+		if got := s.requests[i].Header.Get("Klavi-Report-Repeat"); got != want {
+			t.Errorf("delivery %d: got Klavi-Report-Repeat %q, want %q", i+1, got, want)
+		}
+	}
+}
+
 // An array of events goes whole to each route that one of its events names, once.
 func TestInboxEvents(t *testing.T) {
 	privacy, rest := newService(t, 200), newService(t, 200)
