@@ -354,6 +354,26 @@ func (p *process) goroutines() int {
 	return n
 }
 
+// heap is how many bytes of memory are in use, without what nobody needs any more.
+func (p *process) heap() int {
+	p.t.Helper()
+	res, err := http.Get("http://127.0.0.1:" + p.setup.admin + "/debug/pprof/heap?debug=1&gc=1")
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	defer res.Body.Close()
+	text, err := io.ReadAll(res.Body)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(text), "# HeapAlloc = ")
+	var n int
+	if _, err := fmt.Sscan(rest, &n); err != nil {
+		p.t.Fatalf("%v: %.100s", err, text)
+	}
+	return n
+}
+
 // status is a number of kB in the process's status, such as VmHWM.
 func (p *process) status(name string) int {
 	p.t.Helper()
