@@ -108,7 +108,7 @@ func TestReloadsLeakNoGoroutine(t *testing.T) {
 		}
 		return low
 	}
-	reload(3) // what is made once is made
+	reload(3)                              // what is made once is made
 	report := `{"productName":"pf_loans"}` // answered by an inbox that has been opened
 	g.want(g.do("POST", g.url("hooks", "/klavi/reports"), report, klavi.SignatureHeader, klavi.Sign([]byte(testSecret), []byte(report))), 200, "")
 	before := settled()
