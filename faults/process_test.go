@@ -78,6 +78,7 @@ const (
 // empty ones are left out.
 type setup struct {
 	dir, key               string // of the inbox
+	klavi, secret          string // the address of Klavi's API, and the secret key
 	port, admin            string
 	global, account, inbox string
 	reports, sites         string
@@ -87,7 +88,7 @@ type setup struct {
 // newSetup has ports and a directory of its own, and sends all to url.
 func newSetup(t testing.TB, url string) setup {
 	return setup{
-		dir: filepath.Join(t.TempDir(), "inbox"), key: inboxKey,
+		dir: filepath.Join(t.TempDir(), "inbox"), key: inboxKey, klavi: "http://127.0.0.1:1", secret: secret,
 		port: freePort(t), admin: freePort(t),
 		inbox:  "retry_max_interval 1s",
 		routes: "all " + url + "\nevent * " + url,
@@ -101,7 +102,7 @@ func (s *setup) caddyfile() string {
 	persist_config off
 	%s
 	klavi {
-		base_url http://127.0.0.1:1/data/v1
+		base_url %s/data/v1
 		access_key an-access-key
 		secret_key %s
 		%s
@@ -122,7 +123,7 @@ http://:%s {
 	respond /alive 204
 }
 %s
-`, s.admin, s.global, secret, s.account, s.dir, s.key, s.inbox, s.port, s.reports, s.routes, s.sites)
+`, s.admin, s.global, s.klavi, s.secret, s.account, s.dir, s.key, s.inbox, s.port, s.reports, s.routes, s.sites)
 }
 
 // Below the range from which systems take the ports of outgoing connections.
@@ -196,7 +197,7 @@ func begin(t testing.TB, s setup, cmd *exec.Cmd, env ...string) *process {
 		if t.Failed() {
 			t.Logf("what Caddy said:\n%.20000s", p.complaints())
 		}
-		for _, word := range []string{testCPF, testWords, secret, s.key} {
+		for _, word := range []string{testCPF, testWords, secret, nextKey, s.key} {
 			if strings.Contains(p.log(), word) {
 				t.Errorf("Caddy says %q in its log", word)
 			}
