@@ -42,6 +42,9 @@ func TestCrowds(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
+			if testing.Short() || raced {
+				tt.size /= 10
+			}
 			u, s := newUpstream(t), newSender(t)
 			config := newSetup(t, u.URL)
 			port := freePort(t)
