@@ -105,7 +105,8 @@ func parsePostgres(i *gateway.Inbox, d *caddyfile.Dispenser) error {
 	if !d.AllArgs(&p.URL) || p.URL == "" {
 		return errUsage
 	}
-	if err := literal(gateway.CheckPostgresURL)(p.URL); err != nil {
+	check := func(text string) error { return (&inbox.Postgres{URL: text, Schema: "klavi"}).Check() }
+	if err := literal(check)(p.URL); err != nil {
 		return d.Errf("postgres: %w", err)
 	}
 	i.Postgres = p
@@ -117,7 +118,7 @@ var postgresOptions = []option[gateway.PostgresInbox]{
 		if err := one(&p.Schema, d); err != nil {
 			return err
 		}
-		if err := (&inbox.Postgres{URL: "postgres:", Schema: p.Schema}).Check(); err != nil {
+		if err := (&inbox.Postgres{URL: "postgres:///klavi", Schema: p.Schema}).Check(); err != nil {
 			return d.Errf("schema: %w", err)
 		}
 		return nil

@@ -2,7 +2,6 @@ package gateway
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
 	"net/url"
 	"os"
@@ -49,9 +48,6 @@ func (p *PostgresInbox) Resolve(account string) (*inbox.Postgres, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := CheckPostgresURL(text); err != nil {
-		return nil, err
-	}
 	schema := p.Schema
 	if schema == "" {
 		if schema = schemaOf(account); schema == "" {
@@ -72,24 +68,6 @@ func schemaOf(account string) string {
 		return ""
 	}
 	return name
-}
-
-// CheckPostgresURL reports what is wrong with the URL of a database. A password
-// that is not encoded can look like a host or a path, which are logged. The error
-// shows nothing of the URL.
-func CheckPostgresURL(text string) error {
-	db := inbox.Postgres{URL: text, Schema: defaultSchema}
-	if err := db.Check(); err != nil {
-		return err
-	}
-	u, err := url.Parse(text)
-	switch {
-	case err != nil || strings.Contains(u.EscapedPath()+u.RawQuery+u.EscapedFragment(), "@"):
-		return errors.New("the URL of the database has an @ behind its host: in a password, / is written %2F, ? %3F, # %23 and @ %40")
-	case strings.Trim(u.Path, "/") == "":
-		return errors.New("the URL names no database: it ends in one, as in postgres://user:password@host:5432/database")
-	}
-	return nil
 }
 
 // hasPassword reports whether a password is written out in the URL.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/url"
 	"regexp"
+	"strings"
 )
 
 // Postgres says where the inbox of a fleet is: many processes have it open at
@@ -40,6 +41,10 @@ func (p *Postgres) Check() error {
 	switch {
 	case err != nil || u.Scheme != "postgres" && u.Scheme != "postgresql":
 		return errors.New("the URL of the database is not one such as postgres://user:password@host:5432/database?sslmode=verify-full")
+	case strings.Contains(u.EscapedPath()+u.RawQuery+u.EscapedFragment(), "@"): // else a part of a password would be taken for a host
+		return errors.New("the URL of the database has an @ behind its host: in a password, / is written %2F, ? %3F, # %23 and @ %40")
+	case strings.Trim(u.Path, "/") == "":
+		return errors.New("the URL names no database: it ends in one, as in postgres://user:password@host:5432/database")
 	case !schemaName.MatchString(p.Schema):
 		return fmt.Errorf("%q is no name of a schema: it has a-z, 0-9 and _, and at most 63 of them", p.Schema)
 	case p.PoolSize < 0 || p.PoolSize == 1:
