@@ -156,15 +156,15 @@ type pgTx struct {
 }
 
 func (t pgTx) exec(query string, args ...any) (sql.Result, error) {
-	return t.tx.ExecContext(t.ctx, bind(query), args...) //nolint:gosec // all statements stand in this package
+	return t.tx.ExecContext(t.ctx, bind(query), args...)
 }
 
 func (t pgTx) rows(query string, args ...any) (*sql.Rows, error) {
-	return t.tx.QueryContext(t.ctx, bind(query), args...) //nolint:gosec // as above
+	return t.tx.QueryContext(t.ctx, bind(query), args...)
 }
 
 func (t pgTx) get(dest []any, query string, args ...any) error {
-	return t.tx.QueryRowContext(t.ctx, bind(query), args...).Scan(dest...) //nolint:gosec // as above
+	return t.tx.QueryRowContext(t.ctx, bind(query), args...).Scan(dest...)
 }
 
 func (p *postgres) read(_ context.Context, fn func(reads) error) error {
