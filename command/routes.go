@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -63,6 +64,9 @@ them has, BUSY how many are under way. LAST is how its last attempt ended.` + st
 		if err != nil {
 			return err
 		}
+		if areKnown(routes) {
+			f.alone = ""
+		}
 		none := "(none)"
 		if f.alone != "" {
 			none = "(unknown)"
@@ -85,6 +89,12 @@ them has, BUSY how many are under way. LAST is how its last attempt ended.` + st
 		return err
 	})
 	return cmd
+}
+
+// areKnown tells whether there are routes that a Caddy has: the nodes of a fleet tell
+// their database which these are.
+func areKnown(routes []inbox.RouteStatus) bool {
+	return slices.ContainsFunc(routes, func(r inbox.RouteStatus) bool { return r.Concurrency > 0 })
 }
 
 // routeless says which types have no route, or that nobody knows the routes, for
@@ -151,7 +161,10 @@ func pauseCommand(name, short, long string, do func(store, context.Context, stri
 			return printLines(cmd.OutOrStdout(), []map[string]string{{"route": route}})
 		}
 		fmt.Fprintf(cmd.OutOrStdout(), "%s is %sd\n", clean(route), name)
-		if f.alone != "" {
+		if f.alone == "" {
+			return nil
+		}
+		if routes, err := s.ListRoutes(ctx); err != nil || !areKnown(routes) {
 			cmd.PrintErrln(f.alone + ", so it is not known whether there is such a route")
 		}
 		return nil

@@ -150,7 +150,7 @@ func (e *engine) record(j *job, r *result) {
 		if err == nil || errors.Is(err, errClosed) {
 			return
 		}
-		if !warned {
+		if !warned && !errors.Is(err, errAway) {
 			e.s.log.Error("an attempt to deliver cannot be recorded: its report waits until it can", "route", j.route.Name, "error", err)
 		}
 		timer := time.NewTimer(recordAgain)

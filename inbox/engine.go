@@ -45,16 +45,28 @@ type engine struct {
 	clock   clockSeen
 	sets    []*set // attached, the newest last
 	set     *set   // the newest, nil if there is none
-	lanes   map[string]*lane
-	queues  map[subject]*queue
-	busy    map[int64]struct{} // deliveries that are claimed here
-	paused  map[string]Pause   // by people
+	// elsewhere is what the others of a fleet deliver to, for a visit.
+	elsewhere *fleetView
+	lanes     map[string]*lane
+	queues    map[subject]*queue
+	busy      map[int64]struct{} // deliveries that are claimed here
+	paused    map[string]Pause   // by people
 }
 
 // set is the routes of one config.
 type set struct {
 	routes Routes
 	byName map[string]Route
+	view   *fleetView // it is what the nodes of a fleet tell
+}
+
+// knows says whether it is known which route a subject has, if any.
+func (st *set) knows(sub subject) bool {
+	if st.view == nil {
+		return true
+	}
+	_, known := st.view.types[sub]
+	return known
 }
 
 // queue is the deliveries of a subject that wait.
@@ -153,6 +165,14 @@ func (e *engine) use(st *set) {
 		q.wake()
 	}
 	e.look()
+}
+
+// shown is the routes that somebody who looks is to see. e.mu is held.
+func (e *engine) shown() *set {
+	if e.set == nil && e.elsewhere != nil {
+		return e.elsewhere.set
+	}
+	return e.set
 }
 
 // laneOf returns the lane of a subject, nil if it has no route. e.mu is held.

@@ -134,7 +134,7 @@ func (f *Filter) addState(q *query) {
 // attempt went.
 func (f *Filter) addRoute(q *query, e *engine, subjects []subject) {
 	e.mu.Lock()
-	set := e.set
+	set := e.shown()
 	e.mu.Unlock()
 	if set == nil && f.State != Undeliverable {
 		q.deliveries.add("d.route = ?", f.Route)
@@ -143,7 +143,7 @@ func (f *Filter) addRoute(q *query, e *engine, subjects []subject) {
 	here := []string{"FALSE"}
 	var args []any
 	for _, sub := range subjects {
-		if set.route(sub) == f.Route {
+		if set.route(sub) == f.Route && (f.Route != "" || set == nil || set.knows(sub)) {
 			here = append(here, "d.kind = ? AND d.subject = ?")
 			args = append(args, string(sub.kind), sub.name)
 		}

@@ -5,7 +5,6 @@ package inbox
 import (
 	"context"
 	"database/sql"
-	"encoding/json"
 	"maps"
 	"slices"
 	"sync"
@@ -39,8 +38,9 @@ type fleet struct {
 	beats  chan struct{} // has it beat now
 	said   chan struct{} // something is to be said to the others
 
-	mu   sync.Mutex
-	last time.Time // that it was said that this node is there
+	mu     sync.Mutex
+	last   time.Time // that it was said that this node is there
+	steady time.Time // since when without a gap
 }
 
 func (f *fleet) init(visit bool) {
@@ -59,7 +59,20 @@ func (f *fleet) sure() bool {
 func (f *fleet) beaten() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.last = time.Now()
+	now := time.Now()
+	if now.Sub(f.last) >= nodeUnsure/f.hurry {
+		f.steady = now
+	}
+	f.last = now
+}
+
+// mayBury says whether who is silent is gone: after a time in which this node could
+// not say anything either, the others get time to.
+func (f *fleet) mayBury() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	now := time.Now()
+	return now.Sub(f.last) < nodeUnsure/f.hurry && now.Sub(f.steady) >= nodeGone/f.hurry
 }
 
 func nudge(c chan struct{}) {
@@ -92,7 +105,7 @@ func (p *postgres) keepBeating(ctx context.Context) {
 // beat says that this node is there, takes over what nodes that are gone had
 // claimed, and shares the concurrency of the routes with the others.
 func (p *postgres) beat(ctx context.Context) error {
-	view, routes, active := p.view()
+	view, routes, active := p.here()
 	var slots map[string]int
 	gone := false
 	err := p.inTx(ctx, func(t *tx) error {
@@ -100,7 +113,7 @@ func (p *postgres) beat(ctx context.Context) error {
 			return err
 		}
 		_, err := t.exec(`INSERT INTO nodes (id, name, seen, routes) VALUES (?, ?, `+databaseNow+`, ?)
-			ON CONFLICT (id) DO UPDATE SET seen = excluded.seen, routes = excluded.routes`, p.owner, p.node, view)
+			ON CONFLICT (id) DO UPDATE SET seen = excluded.seen, routes = excluded.routes`, p.owner, p.node, view.text())
 		if err != nil {
 			return err
 		}
@@ -127,6 +140,9 @@ func (p *postgres) beat(ctx context.Context) error {
 
 // bury gives up the claims and slots of nodes that are gone.
 func (p *postgres) bury(t *tx) (bool, error) {
+	if !p.fleet.mayBury() {
+		return false, nil
+	}
 	gone, err := t.texts(`DELETE FROM nodes WHERE seen < `+databaseNow+` - ? RETURNING id`, (nodeGone / p.fleet.hurry).Milliseconds())
 	if err != nil {
 		return false, err
@@ -215,12 +231,12 @@ func (p *postgres) leave(ctx context.Context) error {
 	})
 }
 
-// view is how the routes are doing here, for who looks at the fleet; which there
-// are, and how many attempts of each are under way.
-func (p *postgres) view() (string, []Route, map[string]int) {
+// here is what this node publishes, the routes that it has, and how many attempts of
+// each are under way.
+func (p *postgres) here() (nodeView, []Route, map[string]int) {
 	e := p.engine
 	if e == nil {
-		return "[]", nil, nil
+		return nodeView{}, nil, nil
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -229,18 +245,31 @@ func (p *postgres) view() (string, []Route, map[string]int) {
 		active[name] = l.active
 	}
 	if e.set == nil || e.stopped {
-		return "[]", nil, active
+		return nodeView{}, nil, active
 	}
 	routes := make([]Route, 0, len(e.set.byName))
-	status := make([]RouteStatus, 0, len(e.set.byName))
-	for _, r := range e.set.routes.List() {
-		routes = append(routes, e.set.byName[r.Name])
-		st := RouteStatus{Name: r.Name}
-		e.describe(&st)
-		status = append(status, st)
+	for _, r := range e.set.byName {
+		routes = append(routes, r)
 	}
-	text, _ := json.Marshal(status) // no such list fails
-	return string(text), routes, active
+	return e.view(), routes, active
+}
+
+// readViews learns what the nodes deliver to.
+func (p *postgres) readViews(ctx context.Context) error {
+	var views []nodeView
+	err := p.scan(ctx, `SELECT routes FROM nodes ORDER BY seen`, nil, func(rows *sql.Rows) error {
+		var text string
+		err := rows.Scan(&text)
+		views = append(views, parseView(text))
+		return err
+	})
+	if err != nil || len(views) == 0 {
+		return err
+	}
+	p.engine.mu.Lock()
+	defer p.engine.mu.Unlock()
+	p.engine.elsewhere = newFleetView(views)
+	return nil
 }
 
 // inTx runs fn in a transaction of its own.
@@ -278,12 +307,16 @@ func (p *postgres) keepTelling(ctx context.Context) {
 			return
 		case <-p.fleet.said:
 		}
-		// They look by themselves, if this fails.
-		limited, cancel := context.WithTimeout(ctx, transactTime)
-		_, _ = p.db.ExecContext(limited, `SELECT pg_notify($1, $2)`, p.channel(), p.owner)
-		cancel()
+		p.notify(ctx)
 		timer.Reset(tellInterval)
 	}
+}
+
+// notify has the others look. They look by themselves if it fails.
+func (p *postgres) notify(ctx context.Context) {
+	limited, cancel := context.WithTimeout(ctx, transactTime)
+	defer cancel()
+	_, _ = p.db.ExecContext(limited, `SELECT pg_notify($1, $2)`, p.channel(), p.owner)
 }
 
 // listen hears what other nodes tell. What is missed meanwhile is found by looking.

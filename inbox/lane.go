@@ -242,7 +242,7 @@ func (l *lane) giveBack() {
 
 // cannotClaim tells whether claims fail. It says so once.
 func (l *lane) cannotClaim(err error) bool {
-	if err != nil && !l.stuck && !errors.Is(err, errClosed) {
+	if err != nil && !l.stuck && !errors.Is(err, errClosed) && !errors.Is(err, errAway) {
 		l.e.s.log.Error("deliveries to a route wait: the inbox cannot be written", "route", l.name, "error", err)
 	}
 	l.stuck = err != nil

@@ -169,7 +169,7 @@ func scanRecord(rows *sql.Rows) (r Record, err error) {
 func (s *Store) addDeliveries(ctx context.Context, r *Record) error {
 	e := s.engine
 	e.mu.Lock()
-	set := e.set
+	set := e.shown()
 	e.mu.Unlock()
 	return s.scan(ctx, `SELECT kind, subject, state, attempts, due, since, route, status, reason FROM deliveries WHERE report = ? ORDER BY id`,
 		[]any{r.id}, func(rows *sql.Rows) error {
@@ -187,7 +187,7 @@ func (s *Store) addDeliveries(ctx context.Context, r *Record) error {
 				d.Due = time.UnixMilli(due)
 				if set != nil {
 					d.Route = set.route(sub)
-					d.Undeliverable = d.Route == ""
+					d.Undeliverable = d.Route == "" && set.knows(sub)
 				}
 			}
 			r.Deliveries = append(r.Deliveries, d)

@@ -14,8 +14,11 @@ const (
 	outageAgain    = 100 * time.Millisecond
 )
 
-// errAway: the database cannot be reached, or takes nothing, and may come back.
-var errAway = fmt.Errorf("%w: the database", ErrUnavailable)
+// ErrAway: the database of a fleet cannot be reached, or takes nothing, and may
+// come back. The store says so by itself, once, and when it has come back.
+var ErrAway = fmt.Errorf("%w: the database", ErrUnavailable)
+
+var errAway = ErrAway
 
 // submitPatiently has an operation that stores a report wait for a database that
 // is away, as long as the one who sent it does.

@@ -104,11 +104,12 @@ func (e *engine) readPauses() error {
 func (e *engine) known(route string) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.set == nil || e.set.byName[route].Name != "" {
+	set := e.shown()
+	if set == nil || set.byName[route].Name != "" {
 		return nil
 	}
 	var names []string
-	for _, r := range e.set.routes.List() {
+	for _, r := range set.routes.List() {
 		names = append(names, r.Name)
 	}
 	return fmt.Errorf("%w: no route is called %q: there are %s", ErrNotFound, route, strings.Join(names, ", "))

@@ -104,6 +104,9 @@ func (p *postgres) start() {
 	p.end = cancel
 	p.running.Go(func() { p.keepTelling(ctx) })
 	if p.fleet.visit {
+		limited, cancel := context.WithTimeout(ctx, connectTime)
+		defer cancel()
+		_ = p.readViews(limited) // without them, the routes are not known
 		return
 	}
 	nudge(p.fleet.beats)
@@ -116,6 +119,11 @@ func (p *postgres) start() {
 func (p *postgres) close() {
 	p.end()
 	p.running.Wait()
+	select {
+	case <-p.fleet.said: // by who ends at once, like a command
+		p.notify(context.Background())
+	default:
+	}
 	if p.fleet.joined {
 		ctx, cancel := context.WithTimeout(context.Background(), connectTime)
 		defer cancel()

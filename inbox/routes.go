@@ -18,7 +18,7 @@ type RouteStatus struct {
 	Oldest   time.Time `json:"oldest,omitzero"` // since when the oldest of them waits
 	Types    []string  `json:"types,omitempty"` // of what waits
 	Dead     int       `json:"dead"`
-	UnderWay int       `json:"under_way"` // attempts
+	UnderWay int       `json:"under_way"` // attempts; of a fleet, those of this node
 
 	// Paused by a person.
 	PausedBy string    `json:"paused_by,omitempty"`
@@ -58,13 +58,14 @@ func (s *Store) ListRoutes(ctx context.Context) ([]RouteStatus, error) {
 		}
 		return &list[i]
 	}
-	if e.set != nil {
-		for _, r := range e.set.routes.List() {
+	set := e.shown()
+	if set != nil {
+		for _, r := range set.routes.List() {
 			e.describe(at(r.Name))
 		}
 	}
 	for _, w := range waiting {
-		at(e.set.route(w.subject)).add(w)
+		at(set.route(w.subject)).add(w)
 	}
 	for name, n := range dead {
 		at(name).Dead = n
@@ -74,8 +75,8 @@ func (s *Store) ListRoutes(ctx context.Context) ([]RouteStatus, error) {
 		r.PausedBy, r.PausedAt = p.By, p.At
 	}
 	attached := 0
-	if e.set != nil {
-		attached = len(e.set.byName)
+	if set != nil {
+		attached = len(set.byName)
 	}
 	slices.SortFunc(list[attached:], func(a, b RouteStatus) int {
 		switch {
@@ -93,6 +94,9 @@ func (s *Store) ListRoutes(ctx context.Context) ([]RouteStatus, error) {
 func (e *engine) describe(r *RouteStatus) {
 	l := e.lanes[r.Name]
 	if l == nil {
+		if e.set == nil && e.elsewhere != nil {
+			e.elsewhere.describe(r)
+		}
 		return
 	}
 	r.Concurrency, r.Timeout, r.UnderWay = l.route.Concurrency, l.route.Timeout, l.active

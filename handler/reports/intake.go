@@ -201,7 +201,7 @@ func (h *Reports) tooLarge() *refusal {
 
 // refuse answers a request that is no report. What strangers do is of no
 // interest; what Klavi's own addresses do may be a report that gets lost, and a
-// disk that fails is ours.
+// disk that fails is ours. A database that is away says so by itself, once.
 func (h *Reports) refuse(w http.ResponseWriter, r *http.Request, no *refusal) {
 	h.account.CountReportRefused(no.reason)
 	level := zap.DebugLevel
@@ -215,6 +215,9 @@ func (h *Reports) refuse(w http.ResponseWriter, r *http.Request, no *refusal) {
 	ours := errors.Is(no.err, errSpool) && !errors.Is(no.err, inbox.ErrFull) // the inbox says by itself when it is full
 	if no.signed || ours || h.lane(r) == klaviLane {
 		level = zap.ErrorLevel
+	}
+	if errors.Is(no.err, inbox.ErrAway) {
+		level = zap.DebugLevel
 	}
 	if c := h.logger.Check(level, message); c != nil {
 		c.Write(append(no.report, zap.String("reason", no.reason), zap.Stringer("client_ip", clientAddr(r)),
