@@ -61,6 +61,8 @@ type backend interface {
 	// shared says whether others change what is there, too. They are told of changes
 	// with tell, and of the routes that are delivered to here with attached.
 	shared() bool
+	// others names the other nodes that have it open.
+	others(ctx context.Context) ([]string, error)
 	tell()
 	attached()
 	// mayDeliver says whether attempts may begin.

@@ -161,7 +161,7 @@ func (s *Store) commit(ctx context.Context, d *Draft, head Head, digest [32]byte
 	r.draft = d
 	err = s.submitPatiently(ctx, func() *op {
 		return &op{
-			intake: true, moved: m, large: r.file != "" && m == nil, reportID: r.head.ReportID, erases: s.erasesOn(&r.head),
+			intake: true, moved: m, large: r.file != "" && m == nil, reportIDs: []string{r.head.ReportID}, erases: s.erasesOn(&r.head),
 			fn: func(t *tx) (err error) {
 				receipt, err = s.store(t, r)
 				return err
@@ -183,7 +183,7 @@ func (s *Store) store(t *tx, r *record) (Receipt, error) {
 	if err != nil {
 		return Receipt{}, err
 	}
-	k, err := s.find(t, r)
+	k, err := s.find(t, r, s.now(), 0)
 	if err != nil || k.receipt.Duplicate || k.stored {
 		return k.receipt, err
 	}

@@ -19,8 +19,9 @@ type known struct {
 }
 
 // find compares a report with those of the same id. Where it is a duplicate, the
-// receipt has the uid of the copy that is kept.
-func (s *Store) find(t *tx, r *record) (known, error) {
+// receipt has the uid of the copy that is kept. Now is when the report came, and
+// ahead is for how much later one that is here already may have come.
+func (s *Store) find(t *tx, r *record, now time.Time, ahead time.Duration) (known, error) {
 	k := known{receipt: Receipt{UID: r.uid}}
 	rows, err := t.rows(`SELECT id, uid, digest, received, state FROM reports WHERE report_id = ? AND kind = ? ORDER BY id DESC LIMIT 100`,
 		r.head.ReportID, string(r.head.Kind))
@@ -28,7 +29,6 @@ func (s *Store) find(t *tx, r *record) (known, error) {
 		return k, err
 	}
 	defer rows.Close()
-	now := s.now()
 	newest := true // of the copies
 	for rows.Next() {
 		var (
@@ -47,7 +47,7 @@ func (s *Store) find(t *tx, r *record) (known, error) {
 			continue
 		}
 		age := now.Sub(time.UnixMilli(received))
-		if newest && kept(state) && age >= 0 && age < duplicateTime {
+		if newest && kept(state) && age >= -ahead && age < duplicateTime {
 			return known{receipt: Receipt{UID: uid, Duplicate: true}}, nil
 		}
 		newest = false

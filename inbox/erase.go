@@ -67,6 +67,32 @@ func (s *Store) Erase(ctx context.Context, kind, value, who, why string) (EraseR
 
 // erase does it in a transaction.
 func (s *Store) erase(t *tx, kind, value, who, why string) ([]ErasedReport, error) {
+	reports, err := s.destroyAll(t, kind, value)
+	if err != nil {
+		return nil, err
+	}
+	values := []string{value}
+	for _, r := range reports {
+		if kind == EraseReport && !slices.Contains(values, r.ReportID) {
+			values = append(values, r.ReportID)
+		}
+		if err := s.audit(t, who, "erase", r.UID, why); err != nil {
+			return nil, err
+		}
+	}
+	for _, v := range values {
+		_, err := t.exec(`INSERT INTO erased (kind, value, at) VALUES (?, ?, ?) ON CONFLICT DO NOTHING`, kind, v, s.milli())
+		if err != nil {
+			return nil, err
+		}
+	}
+	s.erased.Add(1) // also for what is stored in the same transaction
+	t.then(func() { s.untidy.Store(true) })
+	return reports, s.audit(t, who, "erase "+kind+" "+value, "", why)
+}
+
+// destroyAll ends the reports of a consent, of a link or under an id.
+func (s *Store) destroyAll(t *tx, kind, value string) ([]ErasedReport, error) {
 	type row struct {
 		id int64
 		ErasedReport
@@ -97,29 +123,14 @@ func (s *Store) erase(t *tx, kind, value, who, why string) ([]ErasedReport, erro
 	}
 	_ = rows.Close()
 
-	values := []string{value}
 	reports := make([]ErasedReport, 0, len(found))
 	for _, r := range found {
 		if r.Destroyed, err = s.destroy(t, r.id); err != nil {
 			return nil, err
 		}
 		reports = append(reports, r.ErasedReport)
-		if kind == EraseReport && !slices.Contains(values, r.ReportID) {
-			values = append(values, r.ReportID)
-		}
-		if err := s.audit(t, who, "erase", r.UID, why); err != nil {
-			return nil, err
-		}
 	}
-	for _, v := range values {
-		_, err := t.exec(`INSERT INTO erased (kind, value, at) VALUES (?, ?, ?) ON CONFLICT DO NOTHING`, kind, v, s.milli())
-		if err != nil {
-			return nil, err
-		}
-	}
-	s.erased.Add(1) // also for what is stored in the same transaction
-	t.then(func() { s.untidy.Store(true) })
-	return reports, s.audit(t, who, "erase "+kind+" "+value, "", why)
+	return reports, nil
 }
 
 // destroy ends a report that still has its body.

@@ -30,6 +30,7 @@ const (
 	atAttempt   = "an attempt begins"
 	atAnswered  = "a route has answered"
 	atSettled   = "an attempt is on record"
+	atMoved     = "a report is in the other store, too"
 )
 
 // files are the bodies that do not stand in the database.

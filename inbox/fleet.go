@@ -231,6 +231,18 @@ func (p *postgres) leave(ctx context.Context) error {
 	})
 }
 
+// others returns the names of the other nodes that are there.
+func (p *postgres) others(ctx context.Context) (names []string, err error) {
+	err = p.scan(ctx, `SELECT DISTINCT name FROM nodes WHERE id <> ? AND seen >= `+databaseNow+` - ? ORDER BY name`,
+		[]any{p.owner, (nodeGone / p.fleet.hurry).Milliseconds()}, func(rows *sql.Rows) error {
+			var name string
+			err := rows.Scan(&name)
+			names = append(names, name)
+			return err
+		})
+	return names, err
+}
+
 // here is what this node publishes, the routes that it has, and how many attempts of
 // each are under way.
 func (p *postgres) here() (nodeView, []Route, map[string]int) {

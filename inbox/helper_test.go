@@ -53,6 +53,9 @@ func bodyOf(id string) []byte {
 // output. HELPER_POINT is where it kills itself, when it comes there for the
 // HELPER_COUNTth time.
 func helper() error {
+	if os.Getenv("HELPER_MOVE") != "" {
+		return moveHelper()
+	}
 	o := testOptions(nil, os.Getenv(helperEnv))
 	o.Node, o.Logger = "helper", slog.New(slog.NewTextHandler(os.Stderr, nil))
 	s, err := Open(context.Background(), o)

@@ -245,8 +245,8 @@ func (p *postgres) prepare(t *tx, ops []*op) error {
 	for _, o := range ops {
 		lazy = lazy && o.lazy
 		erases = erases || o.erases
-		if o.reportID != "" {
-			ids = append(ids, p.lockKey("report", o.reportID))
+		for _, id := range o.reportIDs {
+			ids = append(ids, p.lockKey("report", id))
 		}
 	}
 	switch {

@@ -173,7 +173,7 @@ func (s *Store) releaseOne(ctx context.Context, id int64, check func(*Quarantine
 	}
 	r.file, r.body = file.String, body
 	var gone bool
-	err = s.submit(ctx, &op{intake: true, reportID: r.head.ReportID, erases: s.erasesOn(&r.head), fn: func(t *tx) error {
+	err = s.submit(ctx, &op{intake: true, reportIDs: []string{r.head.ReportID}, erases: s.erasesOn(&r.head), fn: func(t *tx) error {
 		gone = false
 		result, err := t.exec(`DELETE FROM quarantine WHERE id = ?`, id)
 		if err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"encoding/json"
+	"errors"
 	"time"
 )
 
@@ -67,30 +68,42 @@ func (s *Store) forget(t *tx, before int64) (int, error) {
 		return 0, err
 	}
 	for _, id := range ids {
-		var text string
-		if err := t.get([]any{&text}, `SELECT refs FROM reports WHERE id = ?`, id); err != nil {
+		if err := forgetRecord(t, id); err != nil {
 			return 0, err
-		}
-		var r refs
-		_ = json.Unmarshal([]byte(text), &r) // what cannot be read has no rows
-		err := r.each(func(kind, value string) error {
-			_, err := t.exec(`DELETE FROM refs WHERE kind = ? AND value = ? AND report = ?`, kind, value, id)
-			return err
-		})
-		if err != nil {
-			return 0, err
-		}
-		for _, statement := range []string{
-			`DELETE FROM attempts WHERE report = ?`,
-			`DELETE FROM deliveries WHERE report = ?`,
-			`DELETE FROM reports WHERE id = ?`,
-		} {
-			if _, err := t.exec(statement, id); err != nil {
-				return 0, err
-			}
 		}
 	}
 	return len(ids), nil
+}
+
+// forgetRecord removes the record of a report that has no body any more.
+func forgetRecord(t *tx, id int64) error {
+	var text string
+	err := t.get([]any{&text}, `SELECT refs FROM reports WHERE id = ?`, id)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	var r refs
+	_ = json.Unmarshal([]byte(text), &r) // what cannot be read has no rows
+	err = r.each(func(kind, value string) error {
+		_, err := t.exec(`DELETE FROM refs WHERE kind = ? AND value = ? AND report = ?`, kind, value, id)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	for _, statement := range []string{
+		`DELETE FROM attempts WHERE report = ?`,
+		`DELETE FROM deliveries WHERE report = ?`,
+		`DELETE FROM reports WHERE id = ?`,
+	} {
+		if _, err := t.exec(statement, id); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 const deleteAudit = `DELETE FROM audit WHERE id IN (SELECT id FROM audit WHERE at < ? ORDER BY at LIMIT ?)`

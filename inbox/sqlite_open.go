@@ -216,7 +216,10 @@ func (s *sqlite) close() {
 
 // One process has it: nobody else changes anything, or is to be told.
 
-func (s *sqlite) shared() bool     { return false }
+func (s *sqlite) shared() bool { return false }
+
+func (s *sqlite) others(context.Context) ([]string, error) { return nil, nil }
+
 func (s *sqlite) tell()            {}
 func (s *sqlite) attached()        {}
 func (s *sqlite) mayDeliver() bool { return true }

@@ -18,8 +18,8 @@ type op struct {
 	lazy bool
 	// intake: it stores something new, so it has no right to the reserve.
 	intake bool
-	// reportID is Klavi's id of the report that it stores.
-	reportID string
+	// reportIDs are Klavi's ids of the reports that it stores.
+	reportIDs []string
 	// erases: it erases something.
 	erases bool
 	// moved is the file that it refers to, if that has just been moved to bodies/.

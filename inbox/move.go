@@ -1,0 +1,372 @@
+package inbox
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// moveBatch is how many small reports, or lines of other tables, are moved in one
+// transaction.
+const moveBatch = 50
+
+// Moved is what Move has moved.
+type Moved struct {
+	// Reports are those that are now in the other store, in whatever state.
+	Reports int `json:"reports"`
+	// Known are those that were there already: because an earlier Move was
+	// interrupted, or because Klavi has sent them to both.
+	Known int `json:"known"`
+	// Quarantined are the bodies whose signature fits no key.
+	Quarantined int `json:"quarantined"`
+	// Left are the uids of what cannot be read: it stays where it is.
+	Left []string `json:"left,omitempty"`
+}
+
+// Move moves all that is in one store to another: reports with their records, the
+// oldest first, what is quarantined, what was erased, which routes are paused, and
+// who did what. Nothing is removed before it is on disk in the other store, and
+// nothing comes there twice: a Move that was interrupted is simply made again.
+// What waits goes on waiting for as long as it did. What is in either store about
+// something that was erased in the other is erased; the EraseOn of both must be
+// that of their process. MaxSize refuses nothing: it was accepted before.
+//
+// Nobody may deliver from the stores meanwhile: it is an error if routes are
+// attached to one, or if other nodes have the first one open.
+func Move(ctx context.Context, from, to *Store, progress Progress) (Moved, error) {
+	for _, s := range []*Store{from, to} {
+		if s.engine.delivers() {
+			return Moved{}, fmt.Errorf("inbox: nothing can be moved while reports are delivered from %s", s.place)
+		}
+	}
+	nodes, err := from.base.others(ctx)
+	if err != nil {
+		return Moved{}, err
+	}
+	if len(nodes) > 0 {
+		return Moved{}, fmt.Errorf("%w: %s is in use by %s: stop them, and wait some seconds", ErrLocked, from.place, strings.Join(nodes, ", "))
+	}
+	m := &mover{from: from, to: to, progress: progress}
+	err = m.all(ctx)
+	return m.moved, err
+}
+
+// delivers says whether routes are attached.
+func (e *engine) delivers() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.set != nil
+}
+
+// mover moves what is in a store to another.
+type mover struct {
+	from, to    *Store
+	progress    Progress
+	done, total int
+	moved       Moved
+	// marks is the last of what was erased that is known to the other store, too.
+	marks int64
+	// failed is why something could not be moved that keeps nothing else.
+	failed error
+}
+
+func (m *mover) all(ctx context.Context) error {
+	err := m.from.read(ctx, func(db reads) error {
+		return db.QueryRowContext(ctx, `SELECT (SELECT count(*) FROM reports) + (SELECT count(*) FROM quarantine)`).Scan(&m.total)
+	})
+	if err != nil {
+		return err
+	}
+	m.progress.report(0, m.total)
+	for _, step := range []func(context.Context) error{
+		m.copyMarks, m.movePauses, m.moveReports, m.moveQuarantined, m.moveActions, m.dropMarks,
+	} {
+		if err := step(ctx); err != nil {
+			return failure(err)
+		}
+	}
+	return m.failed
+}
+
+// moveReports moves them page by page: as many small ones at once as are next to
+// each other.
+func (m *mover) moveReports(ctx context.Context) error {
+	for last := int64(0); ; {
+		page, err := m.from.readCarried(ctx, last)
+		if err != nil || len(page) == 0 {
+			return err
+		}
+		last = page[len(page)-1].id
+		for len(page) > 0 {
+			n := slices.IndexFunc(page, func(r *carried) bool { return r.damage != nil || r.file != "" })
+			switch n {
+			case -1:
+				n = len(page)
+			case 0:
+				n = 1
+			}
+			if err := m.moveSome(ctx, page[:n]); err != nil {
+				return err
+			}
+			page = page[n:]
+		}
+	}
+}
+
+// moveSome moves reports in one transaction, or one by one if one of them stands in
+// the way of the others.
+func (m *mover) moveSome(ctx context.Context, batch []*carried) error {
+	err := m.moveOnce(ctx, batch)
+	switch {
+	case err == nil:
+		m.done += len(batch)
+		m.progress.report(m.done, m.total)
+		return nil
+	case len(batch) == 1 && (errors.Is(err, batch[0].damage) || errors.Is(err, ErrDamaged)):
+		m.leave(batch[0].uid, err)
+		return nil
+	case ctx.Err() != nil, errors.Is(err, errAway), errors.Is(err, ErrFull), errors.Is(err, errClosed), errors.As(err, new(uncertainError)):
+		return err
+	case len(batch) == 1:
+		if m.to.base.admit() != nil || m.from.base.admit() != nil {
+			return err
+		}
+		m.failed = fmt.Errorf("report %s: %w", batch[0].uid, err)
+		return nil
+	}
+	for i := range batch {
+		if err := m.moveSome(ctx, batch[i:i+1]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (m *mover) leave(uid string, err error) {
+	m.moved.Left = append(m.moved.Left, uid)
+	m.from.log.Error("a report cannot be read, and stays where it is", "inbox", m.from.place, "uid", uid, "error", err)
+	m.done++
+	m.progress.report(m.done, m.total)
+}
+
+// moveOnce moves reports: all of them, or none is removed.
+func (m *mover) moveOnce(ctx context.Context, batch []*carried) error {
+	known, err := m.store(ctx, batch)
+	if err != nil {
+		return err
+	}
+	if err := m.from.files.at(atMoved); err != nil {
+		return failure(err)
+	}
+	err = m.from.write(ctx, func(t *tx) error {
+		for _, r := range batch {
+			if err := m.from.removeCarried(t, r); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	m.moved.Known += known
+	m.moved.Reports += len(batch) - known
+	return nil
+}
+
+// store has the other store keep reports, and returns how many of them it knew.
+func (m *mover) store(ctx context.Context, batch []*carried) (known int, err error) {
+	first := batch[0]
+	if first.damage != nil || first.file != "" { // it is alone
+		if there, err := m.to.holds(ctx, "reports", first.uid); err != nil || there {
+			return 1, err
+		}
+		if first.damage != nil {
+			return 0, first.damage
+		}
+	}
+	o := &op{intake: true}
+	if first.file != "" {
+		d, err := m.draft(first.uid, first.file, first.plain, first.size)
+		if err != nil {
+			return 0, err
+		}
+		defer d.Abort()
+		if o.moved, err = d.keep(&first.file, &first.body); err != nil {
+			return 0, err
+		}
+		first.draft, o.large = d, o.moved == nil
+	}
+	needless := false // its body
+	o.fn = func(t *tx) error {
+		known, needless = 0, false
+		for _, r := range batch {
+			was, kept, err := m.to.insertCarried(t, r, m.from.erasesOn(&r.head))
+			if err != nil {
+				return err
+			}
+			known += number(was)
+			needless = !kept
+		}
+		return nil
+	}
+	for _, r := range batch {
+		o.reportIDs = append(o.reportIDs, r.head.ReportID)
+	}
+	err = m.to.submit(ctx, o)
+	if first.file != "" && !errors.As(err, new(uncertainError)) && (err != nil || needless) {
+		m.to.base.dropBody(first.file)
+	}
+	return known, err
+}
+
+// holds says whether a table has something under a uid.
+func (s *Store) holds(ctx context.Context, table, uid string) (bool, error) {
+	var n int
+	err := s.read(ctx, func(db reads) error {
+		return db.QueryRowContext(ctx, `SELECT count(*) FROM `+table+` WHERE uid = ?`, uid).Scan(&n)
+	})
+	return n > 0, err
+}
+
+// copyMarks has the other store know what was erased, and erase it there. It is
+// removed here when all reports are moved.
+func (m *mover) copyMarks(ctx context.Context) error {
+	type mark struct {
+		id, at      int64
+		kind, value string
+	}
+	for {
+		var marks []mark
+		err := m.from.scan(ctx, `SELECT id, kind, value, at FROM erased WHERE id > ? ORDER BY id LIMIT ?`, []any{m.marks, moveBatch}, func(rows *sql.Rows) error {
+			var k mark
+			err := rows.Scan(&k.id, &k.kind, &k.value, &k.at)
+			marks = append(marks, k)
+			return err
+		})
+		if err != nil || len(marks) == 0 {
+			return err
+		}
+		to := m.to
+		err = to.submit(ctx, &op{erases: true, fn: func(t *tx) error {
+			for _, k := range marks {
+				n, err := t.count(`INSERT INTO erased (kind, value, at) VALUES (?, ?, ?) ON CONFLICT DO NOTHING`, k.kind, k.value, k.at)
+				if err != nil {
+					return err
+				}
+				if n == 0 {
+					continue
+				}
+				to.erased.Add(1)
+				if _, err := to.destroyAll(t, k.kind, k.value); err != nil {
+					return err
+				}
+				t.then(func() { to.untidy.Store(true) })
+			}
+			return nil
+		}})
+		if err != nil {
+			return err
+		}
+		m.marks = marks[len(marks)-1].id
+	}
+}
+
+func (m *mover) dropMarks(ctx context.Context) error {
+	return m.from.write(ctx, func(t *tx) error {
+		n, err := t.count(`DELETE FROM erased WHERE id <= ?`, m.marks)
+		t.then(func() { m.from.erased.Add(-n) })
+		return err
+	})
+}
+
+// count runs a statement and returns how many rows it has changed.
+func (t *tx) count(query string, args ...any) (int64, error) {
+	result, err := t.exec(query, args...)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected()
+}
+
+// movePauses moves which routes are paused. Where both know a route, the later
+// pause holds.
+func (m *mover) movePauses(ctx context.Context) error {
+	type pause struct {
+		route, by string
+		at        int64
+	}
+	var pauses []pause
+	err := m.from.scan(ctx, `SELECT route, at, by FROM pauses`, nil, func(rows *sql.Rows) error {
+		var p pause
+		err := rows.Scan(&p.route, &p.at, &p.by)
+		pauses = append(pauses, p)
+		return err
+	})
+	if err != nil || len(pauses) == 0 {
+		return err
+	}
+	err = m.to.write(ctx, func(t *tx) error {
+		for _, p := range pauses {
+			_, err := t.exec(`INSERT INTO pauses (route, at, by) VALUES (?, ?, ?) ON CONFLICT (route) DO UPDATE SET at = excluded.at, by = excluded.by
+				WHERE excluded.at > pauses.at`, p.route, p.at, p.by)
+			if err != nil {
+				return err
+			}
+		}
+		t.then(m.to.base.tell)
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	if err := m.to.engine.readPauses(); err != nil {
+		return err
+	}
+	err = m.from.write(ctx, func(t *tx) error {
+		_, err := t.exec(`DELETE FROM pauses`)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	return m.from.engine.readPauses()
+}
+
+// moveActions moves who did what about no report that is still here. Lines have no
+// uid: those that are alike are one.
+func (m *mover) moveActions(ctx context.Context) error {
+	for {
+		actions, err := m.from.readActions(ctx, `NOT EXISTS (SELECT 1 FROM reports r WHERE r.uid = audit.uid) ORDER BY id LIMIT ?`, moveBatch)
+		if err != nil || len(actions) == 0 {
+			return err
+		}
+		err = m.to.write(ctx, func(t *tx) error {
+			for _, a := range actions {
+				_, err := t.exec(`INSERT INTO audit (at, who, what, uid, why) SELECT ?1, ?2, ?3, ?4, ?5 WHERE NOT EXISTS (SELECT 1 FROM audit
+					WHERE at = ?1 AND who = ?2 AND what = ?3 AND uid = ?4 AND why = ?5)`, a.at, a.who, a.what, a.uid, a.why)
+				if err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		err = m.from.write(ctx, func(t *tx) error {
+			for _, a := range actions {
+				if _, err := t.exec(`DELETE FROM audit WHERE id = ?`, a.id); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+}
