@@ -31,6 +31,9 @@ const (
 	recountInterval = 10 * time.Second
 )
 
+// errWithoutPostgres is why a Caddy has no PostgreSQL, if it was built so.
+var errWithoutPostgres error
+
 // postgres is a schema of a PostgreSQL database, which the nodes of a fleet share.
 type postgres struct {
 	*Store

@@ -39,6 +39,8 @@ var schemaName = regexp.MustCompile(`^[a-z_][a-z0-9_]{0,62}$`)
 func (p *Postgres) Check() error {
 	u, err := url.Parse(p.URL)
 	switch {
+	case errWithoutPostgres != nil:
+		return errWithoutPostgres
 	case err != nil || u.Scheme != "postgres" && u.Scheme != "postgresql":
 		return errors.New("the URL of the database is not one such as postgres://user:password@host:5432/database?sslmode=verify-full")
 	case strings.Contains(u.EscapedPath()+u.RawQuery+u.EscapedFragment(), "@"): // else a part of a password would be taken for a host
