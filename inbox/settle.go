@@ -173,6 +173,12 @@ func (e *engine) spare(now time.Time, hold time.Duration) {
 func (s *Store) endReport(t *tx, report int64) error {
 	var state State
 	var waiting, dead, dropped int
+	if s.base.shared() {
+		// Two of its deliveries may end at once, and neither see that the other has.
+		if _, err := t.exec(`SELECT 1 FROM reports WHERE id = ? FOR UPDATE`, report); err != nil {
+			return err
+		}
+	}
 	err := t.get([]any{&state, &waiting, &dead, &dropped}, `SELECT r.state, count(CASE d.state WHEN 'waiting' THEN 1 END),
 		count(CASE d.state WHEN 'dead' THEN 1 END), count(CASE d.state WHEN 'dropped' THEN 1 END)
 		FROM reports r LEFT JOIN deliveries d ON d.report = r.id WHERE r.id = ? GROUP BY r.id`, report)
