@@ -24,6 +24,10 @@ const (
 	connectTime  = 5 * time.Second
 	transactTime = 8 * time.Second
 	largeTime    = time.Minute
+	// Within a transaction, no node that is there is idle for so long. One whose
+	// machine or network is gone leaves its locks with the server, in the way of all
+	// others, until the server ends it.
+	idleTime = 5 * time.Second
 	// What waits for another transaction for too long, or stands in its way, is
 	// begun again so often.
 	maxConflicts = 5
@@ -62,8 +66,13 @@ func openPostgresStore(ctx context.Context, store *Store, o *Options) error {
 		config.ConnectTimeout = connectTime
 	}
 	config.RuntimeParams["search_path"] = o.Postgres.Schema
-	if config.RuntimeParams["application_name"] == "" {
-		config.RuntimeParams["application_name"] = "caddy-klavi"
+	for name, value := range map[string]string{
+		"application_name":                    "caddy-klavi",
+		"idle_in_transaction_session_timeout": strconv.FormatInt(idleTime.Milliseconds(), 10),
+	} {
+		if config.RuntimeParams[name] == "" { // the URL may say otherwise
+			config.RuntimeParams[name] = value
+		}
 	}
 	p := &postgres{Store: store, config: config, schema: o.Postgres.Schema, pool: o.Postgres.PoolSize, end: func() {}}
 	if p.pool == 0 {
