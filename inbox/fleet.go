@@ -286,7 +286,7 @@ func (p *postgres) readViews(ctx context.Context) error {
 
 // inTx runs fn in a transaction of its own.
 func (p *postgres) inTx(ctx context.Context, fn func(*tx) error) error {
-	begun, err := p.db.BeginTx(ctx, nil)
+	begun, err := p.db.BeginTx(ctx, &readCommitted)
 	if err != nil {
 		return err
 	}

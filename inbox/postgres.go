@@ -220,7 +220,7 @@ func (p *postgres) transactOnce(ctx context.Context, ops []*op) error {
 	if err := p.files.at(atCommit); err != nil {
 		return err
 	}
-	begun, err := p.db.BeginTx(ctx, nil)
+	begun, err := p.db.BeginTx(ctx, &readCommitted)
 	if err != nil {
 		return err
 	}
@@ -248,6 +248,10 @@ func (p *postgres) transactOnce(ctx context.Context, ops []*op) error {
 	}
 	return nil
 }
+
+// readCommitted has each statement see what was committed before it, whatever the
+// server is set to: also by those who held a lock that it has waited for.
+var readCommitted = sql.TxOptions{Isolation: sql.LevelReadCommitted}
 
 // prepare takes the locks of a batch, in one order for all, and says whether it
 // waits for the disk.

@@ -9,11 +9,13 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 )
 
 // postgresMigrations are the steps from each version of the schema to the next.
@@ -35,7 +37,7 @@ func (p *postgres) connected(ctx context.Context, conn *pgx.Conn) error {
 // migrate brings the schema to the version of this code, one node at a time. A
 // visit changes nothing.
 func (p *postgres) migrate(ctx context.Context, visit bool) error {
-	t, err := p.db.BeginTx(ctx, nil)
+	t, err := p.db.BeginTx(ctx, &readCommitted)
 	if err != nil {
 		return err
 	}
@@ -59,6 +61,11 @@ func (p *postgres) migrate(ctx context.Context, visit bool) error {
 	if version == schemaVersion || visit {
 		return nil
 	}
+	if version == 0 {
+		if err := p.makeSchema(ctx, t); err != nil {
+			return err
+		}
+	}
 	for _, step := range postgresMigrations[version:] {
 		for _, statement := range step {
 			if _, err := t.ExecContext(ctx, statement); err != nil {
@@ -80,22 +87,28 @@ func (p *postgres) migrate(ctx context.Context, visit bool) error {
 	return t.Commit()
 }
 
-// readMeta returns the version of what is there, 0 for nothing. It makes the
-// schema if that is not there.
-func (p *postgres) readMeta(ctx context.Context, t *sql.Tx) (version int, canary []byte, err error) {
-	var schemas, tables int
-	err = t.QueryRowContext(ctx, `SELECT (SELECT count(*) FROM information_schema.schemata WHERE schema_name = $1),
-		(SELECT count(*) FROM information_schema.tables WHERE table_schema = $1 AND table_name = 'meta')`, p.schema).Scan(&schemas, &tables)
-	if err != nil {
-		return 0, nil, err
+// makeSchema makes the schema, unless somebody else has: then this role need not
+// be one that could.
+func (p *postgres) makeSchema(ctx context.Context, t *sql.Tx) error {
+	var there bool
+	if err := t.QueryRowContext(ctx, `SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = $1)`, p.schema).Scan(&there); err != nil || there {
+		return err
 	}
-	if tables == 0 {
-		// Who may not see a schema is not told that it is there.
-		if _, err := t.ExecContext(ctx, `CREATE SCHEMA IF NOT EXISTS "`+p.schema+`"`); err != nil && schemas == 0 {
-			return 0, nil, fmt.Errorf("%w: %s: the schema cannot be made: let somebody else do CREATE SCHEMA %s AUTHORIZATION %s: %s",
-				ErrUnavailable, p.place, p.schema, p.config.User, reason(err))
-		}
-		return 0, nil, nil
+	if _, err := t.ExecContext(ctx, `CREATE SCHEMA "`+p.schema+`"`); err != nil {
+		return fmt.Errorf("%w: %s: the schema cannot be made: let somebody else do CREATE SCHEMA %s AUTHORIZATION %s: %s",
+			ErrUnavailable, p.place, p.schema, p.config.User, reason(err))
+	}
+	return nil
+}
+
+// readMeta returns the version of what is there, 0 for nothing.
+func (p *postgres) readMeta(ctx context.Context, t *sql.Tx) (version int, canary []byte, err error) {
+	var there bool
+	// The views of information_schema leave out what this role may not read.
+	err = t.QueryRowContext(ctx, `SELECT EXISTS (SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+		WHERE n.nspname = $1 AND c.relname = 'meta')`, p.schema).Scan(&there)
+	if err != nil || !there {
+		return 0, nil, err
 	}
 	var text []byte
 	for key, value := range map[string]*[]byte{metaVersion: &text, metaCanary: &canary} {
@@ -127,7 +140,7 @@ func (p *postgres) recount(ctx context.Context) error {
 // sayWeakness says what weakens the promise that a report that was acknowledged
 // is safe, and what to do about it.
 func (p *postgres) sayWeakness(ctx context.Context) {
-	if p.config.TLSConfig == nil && !isLocal(p.config.Host) {
+	if inClear(p.config) {
 		p.log.Warn("what the inbox sends to its database can be read on the way: add sslmode=verify-full to its URL", "inbox", p.place)
 	}
 	for name, what := range map[string]string{
@@ -149,7 +162,7 @@ func (p *postgres) sayWeakness(ctx context.Context) {
 	if err != nil {
 		return
 	}
-	if off := time.Until(time.UnixMilli(int64(seconds * 1000))); off.Abs() > clockOff {
+	if off := time.UnixMilli(int64(seconds * 1000)).Sub(p.now()); off.Abs() > clockOff {
 		p.log.Warn("the clock of this machine is not that of its database: nodes whose clocks differ by more may deliver reports twice",
 			"inbox", p.place, "difference", off.Round(time.Second))
 	}
@@ -157,6 +170,15 @@ func (p *postgres) sayWeakness(ctx context.Context) {
 
 // clockOff is less than the margin of a claim.
 const clockOff = 10 * time.Second
+
+// inClear says whether a connection may be made over a network without TLS: that is
+// so by default where the server has none.
+func inClear(config *pgx.ConnConfig) bool {
+	if config.TLSConfig == nil && !isLocal(config.Host) {
+		return true
+	}
+	return slices.ContainsFunc(config.Fallbacks, func(f *pgconn.FallbackConfig) bool { return f.TLSConfig == nil && !isLocal(f.Host) })
+}
 
 func isLocal(host string) bool {
 	if strings.HasPrefix(host, "/") || host == "localhost" {
