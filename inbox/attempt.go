@@ -59,6 +59,10 @@ func (e *engine) deliver(j *job) (r result) {
 		r.silent, r.cut = true, e.attempts.Err() != nil
 		r.outcome.Reason = "the report could not be read"
 		return r
+	case !e.holds(j): // reading it has taken too long
+		r.silent, r.cut = true, true
+		r.outcome.Reason = "another node may have taken it over"
+		return r
 	}
 	j.uid = d.UID
 	d.Attempt = j.attempts + 1
@@ -92,6 +96,16 @@ func (e *engine) deliver(j *job) (r result) {
 		r.outcome.Reason = cmp.Or(r.outcome.Reason, "the route did not accept it")
 	}
 	return r
+}
+
+// holds says whether nobody else can have taken over a job.
+func (e *engine) holds(j *job) bool {
+	if !e.s.base.mayDeliver() {
+		return false
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return j.gone == e.gone
 }
 
 // call is Deliver. Handlers that do not end when they should are left behind: they

@@ -12,6 +12,9 @@ import (
 // claimMargin is for how much longer than its attempt a delivery is claimed.
 const claimMargin = 30 * time.Second
 
+// claimAgain is how soon it is looked again at what another claim had locked.
+const claimAgain = 50 * time.Millisecond
+
 // job is a report on its way to a route: all its deliveries that go there.
 type job struct {
 	report     int64
@@ -22,6 +25,7 @@ type job struct {
 	failures   int
 	since      int64
 	probe      probe
+	gone       int // the engine's, when it was claimed
 
 	set   *set // it is delivered with
 	route Route
@@ -36,6 +40,7 @@ type claim struct {
 	n      int   // reports at most
 	kind   probe // newestProbe takes the newest instead
 	turn   int   // how many were chosen so far
+	gone   int   // the engine's, before it began
 	// retries is how many of those that failed before may be among them. More may
 	// be at next.
 	retries int
@@ -73,6 +78,9 @@ const (
 	// The events of an array that no route has accepted yet.
 	selectSiblings = `SELECT id, subject, attempts, failures, since FROM deliveries
 		WHERE report = ? AND state = 'waiting' AND (claimed_until IS NULL OR claimed_until < ?)`
+	// What nobody has claimed, though somebody may be about to.
+	selectSkipped = `SELECT EXISTS (SELECT 1 FROM deliveries
+		WHERE state = 'waiting' AND kind = ? AND subject = ? AND retried = ? AND due <= ? AND (claimed_until IS NULL OR claimed_until < ?))`
 	updateClaim   = `UPDATE deliveries SET claimed_by = ?, claimed_until = ? WHERE id = ?`
 	updateRelease = `UPDATE deliveries SET claimed_by = NULL, claimed_until = NULL WHERE id = ? AND claimed_by = ?`
 )
@@ -94,9 +102,6 @@ func (c *claim) take(s *Store) error {
 		if err != nil {
 			return err
 		}
-		if err := c.findNext(t, left); err != nil {
-			return err
-		}
 		for _, j := range c.jobs {
 			for _, id := range j.deliveries {
 				if _, err := t.exec(updateClaim, s.owner, c.until, id); err != nil {
@@ -104,7 +109,10 @@ func (c *claim) take(s *Store) error {
 				}
 			}
 		}
-		return nil
+		if err := c.findNext(t, left); err != nil || s.lockRows == "" {
+			return err
+		}
+		return c.findSkipped(t)
 	})
 }
 
@@ -179,7 +187,7 @@ func (c *claim) job(s *Store, t *tx, d candidate) (*job, error) {
 	sub := c.queues[d.queue].subject
 	j := &job{
 		report: d.report, deliveries: []int64{d.id}, subjects: []subject{sub},
-		attempts: d.attempts, failures: d.failures, since: d.since, due: never, probe: c.kind, set: c.set,
+		attempts: d.attempts, failures: d.failures, since: d.since, due: never, probe: c.kind, gone: c.gone, set: c.set,
 	}
 	if sub.kind != KindEvent {
 		return j, nil
@@ -237,6 +245,30 @@ func (c *claim) findNext(t *tx, left []candidate) error {
 			q.due = next
 		} else {
 			q.due = max(q.due, next)
+		}
+	}
+	return nil
+}
+
+// findSkipped has the queues that seem to be empty looked at again soon if another
+// claim had locked what they have: it may take none of it.
+func (c *claim) findSkipped(t *tx) error {
+	for i := range c.queues {
+		q := &c.queues[i]
+		if q.due <= c.now {
+			continue
+		}
+		for retried, due := range []int64{math.MaxInt64, c.now} {
+			if retried == 1 && c.retries < math.MaxInt {
+				continue
+			}
+			var skipped bool
+			if err := t.get([]any{&skipped}, selectSkipped, string(q.kind), q.name, retried, due, c.now); err != nil {
+				return err
+			}
+			if skipped {
+				q.due = min(q.due, c.now+claimAgain.Milliseconds())
+			}
 		}
 	}
 	return nil

@@ -5,7 +5,8 @@ const selectStored = `SELECT r.kind, r.type, sum(b.stored) FROM bodies b CROSS J
 
 // count reads what is kept in memory of the database.
 func (s *Store) count(t *tx) error {
-	s.room.clear()
+	held := make(map[subject]int64)
+	var all int64
 	rows, err := t.rows(selectStored)
 	if err != nil {
 		return err
@@ -17,12 +18,16 @@ func (s *Store) count(t *tx) error {
 		if err := rows.Scan(&kind, &types, &n); err != nil {
 			return err
 		}
-		s.room.hold(Kind(kind), typesOf(types), n)
+		all += n
+		for _, name := range typesOf(types) {
+			held[subject{Kind(kind), name}] += n
+		}
 	}
 	if err := rows.Err(); err != nil {
 		return err
 	}
 	_ = rows.Close()
+	s.room.set(all, held)
 	var erased, quarantined int64
 	if err := t.get([]any{&erased, &quarantined}, `SELECT (SELECT count(*) FROM erased),
 		(SELECT coalesce(sum(stored + length(head) + ?), 0) FROM quarantine)`, quarantineRow); err != nil {

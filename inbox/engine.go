@@ -3,6 +3,7 @@ package inbox
 import (
 	"context"
 	"errors"
+	"maps"
 	"math"
 	"slices"
 	"sync"
@@ -51,6 +52,8 @@ type engine struct {
 	queues    map[subject]*queue
 	busy      map[int64]struct{} // deliveries that are claimed here
 	paused    map[string]Pause   // by people
+	pauses    int                // how often that was changed here
+	gone      int                // how often others may have taken over what is claimed here
 }
 
 // set is the routes of one config.
@@ -207,13 +210,40 @@ func (s *Store) routeOf(kind Kind, name string) string {
 	return e.set.routes.Route(kind, name)
 }
 
-// setSlots says how many attempts of each route may be made here.
-func (e *engine) setSlots(slots map[string]int) {
+// setSlots says how many attempts of each route may be made here. If this node was
+// gone, others may have taken over what was claimed here.
+func (e *engine) setSlots(slots map[string]int, wasGone bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	for name, l := range e.lanes {
 		l.slots = slots[name]
-		l.kick() // it may have been unsure, too
+	}
+	if wasGone {
+		e.gone++
+	}
+}
+
+// lowerSlots has no more attempts begin than are to be made here, and returns how
+// many there may be all the same: those under way end by themselves.
+func (e *engine) lowerSlots(slots map[string]int) map[string]int {
+	used := maps.Clone(slots)
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for name, l := range e.lanes {
+		l.slots = min(l.slots, slots[name])
+		if n, ok := slots[name]; ok || l.active > 0 {
+			used[name] = max(n, l.active)
+		}
+	}
+	return used
+}
+
+// kick has all lanes look for something to do.
+func (e *engine) kick() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, l := range e.lanes {
+		l.kick()
 	}
 }
 

@@ -5,6 +5,7 @@ package inbox
 import (
 	"context"
 	"database/sql"
+	"fmt"
 	"maps"
 	"slices"
 	"sync"
@@ -105,14 +106,18 @@ func (p *postgres) keepBeating(ctx context.Context) {
 // beat says that this node is there, takes over what nodes that are gone had
 // claimed, and shares the concurrency of the routes with the others.
 func (p *postgres) beat(ctx context.Context) error {
-	view, routes, active := p.here()
+	view, routes := p.here()
 	var slots map[string]int
-	gone := false
+	var gone, known bool
 	err := p.inTx(ctx, func(t *tx) error {
 		if _, err := t.exec(`SELECT pg_advisory_xact_lock(?)`, p.lockKey("nodes", "")); err != nil {
 			return err
 		}
-		_, err := t.exec(`INSERT INTO nodes (id, name, seen, routes) VALUES (?, ?, `+databaseNow+`, ?)
+		err := t.get([]any{&known}, `SELECT EXISTS (SELECT 1 FROM nodes WHERE id = ?)`, p.owner)
+		if err != nil {
+			return err
+		}
+		_, err = t.exec(`INSERT INTO nodes (id, name, seen, routes) VALUES (?, ?, `+databaseNow+`, ?)
 			ON CONFLICT (id) DO UPDATE SET seen = excluded.seen, routes = excluded.routes`, p.owner, p.node, view.text())
 		if err != nil {
 			return err
@@ -120,20 +125,19 @@ func (p *postgres) beat(ctx context.Context) error {
 		if gone, err = p.bury(t); err != nil {
 			return err
 		}
-		slots, err = p.share(t, routes, active)
+		slots, err = p.share(t, routes)
 		return err
 	})
 	if err != nil {
 		return err
 	}
 	p.recovered()
+	p.engine.setSlots(slots, p.fleet.joined && !known)
 	p.fleet.joined = true
 	p.fleet.beaten()
-	if e := p.engine; e != nil {
-		e.setSlots(slots)
-		if gone {
-			e.look()
-		}
+	p.engine.kick() // the lanes may have been unsure
+	if gone {
+		p.engine.look()
 	}
 	return nil
 }
@@ -147,7 +151,10 @@ func (p *postgres) bury(t *tx) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	if _, err := t.exec(`DELETE FROM slots WHERE node NOT IN (SELECT id FROM nodes)`); err != nil || len(gone) == 0 {
+	if len(gone) == 0 {
+		return false, nil
+	}
+	if _, err := t.exec(`DELETE FROM slots WHERE node NOT IN (SELECT id FROM nodes)`); err != nil {
 		return false, err
 	}
 	_, err = t.exec(`UPDATE deliveries SET claimed_by = NULL, claimed_until = NULL WHERE state = 'waiting' AND claimed_by IS NOT NULL
@@ -156,15 +163,10 @@ func (p *postgres) bury(t *tx) (bool, error) {
 	return true, err
 }
 
-// share takes this node's part of the concurrency of each route. What it still uses
-// beyond that it keeps until it has ended.
-func (p *postgres) share(t *tx, routes []Route, active map[string]int) (map[string]int, error) {
-	own := make(map[string]int, len(routes))
-	names := make([]string, 0, len(routes))
-	for _, r := range routes {
-		names = append(names, r.Name)
-	}
-	taken := make(map[string]map[string]int) // by route and node
+// share takes this node's part of the concurrency of each route. What is still used
+// beyond that is this node's until it has ended.
+func (p *postgres) share(t *tx, routes []Route) (map[string]int, error) {
+	taken, had := make(map[string]map[string]int), make(map[string]int) // by route and node, and by route
 	err := t.each(func(rows *sql.Rows) error {
 		var route, node string
 		var n int
@@ -175,34 +177,47 @@ func (p *postgres) share(t *tx, routes []Route, active map[string]int) (map[stri
 			taken[route] = make(map[string]int)
 		}
 		taken[route][node] = n
+		if node == p.owner {
+			had[route] = n
+		}
 		return nil
 	}, `SELECT route, node, n FROM slots`)
 	if err != nil {
 		return nil, err
 	}
+	own := make(map[string]int, len(routes))
 	for _, r := range routes {
 		nodes := taken[r.Name]
 		if nodes == nil {
 			nodes = make(map[string]int)
 		}
-		before, was := nodes[p.owner]
 		nodes[p.owner] = 0
 		free := r.Concurrency
 		for _, n := range nodes {
 			free -= n
 		}
-		n := max(min(fairShare(r.Concurrency, slices.Sorted(maps.Keys(nodes)), p.owner), free), active[r.Name], 0)
-		own[r.Name] = n
-		if was && n == before {
+		own[r.Name] = max(min(fairShare(r.Concurrency, slices.Sorted(maps.Keys(nodes)), p.owner), free), 0)
+	}
+	// What is given up is given up before others can take it.
+	used := p.engine.lowerSlots(own)
+	for name, n := range used {
+		if before, was := had[name]; was && n == before {
 			continue
 		}
-		_, err := t.exec(`INSERT INTO slots (route, node, n) VALUES (?, ?, ?) ON CONFLICT (route, node) DO UPDATE SET n = excluded.n`, r.Name, p.owner, n)
+		_, err := t.exec(`INSERT INTO slots (route, node, n) VALUES (?, ?, ?) ON CONFLICT (route, node) DO UPDATE SET n = excluded.n`, name, p.owner, n)
 		if err != nil {
 			return nil, err
 		}
 	}
-	_, err = t.exec(`DELETE FROM slots WHERE node = ? AND NOT route = ANY(?::text[])`, p.owner, names)
-	return own, err
+	for name := range had {
+		if _, is := used[name]; is {
+			continue
+		}
+		if _, err := t.exec(`DELETE FROM slots WHERE route = ? AND node = ?`, name, p.owner); err != nil {
+			return nil, err
+		}
+	}
+	return own, nil
 }
 
 // fairShare divides a concurrency among nodes, which are in order.
@@ -243,27 +258,19 @@ func (p *postgres) others(ctx context.Context) (names []string, err error) {
 	return names, err
 }
 
-// here is what this node publishes, the routes that it has, and how many attempts of
-// each are under way.
-func (p *postgres) here() (nodeView, []Route, map[string]int) {
+// here is what this node publishes, and the routes that it has.
+func (p *postgres) here() (nodeView, []Route) {
 	e := p.engine
-	if e == nil {
-		return nodeView{}, nil, nil
-	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	active := make(map[string]int)
-	for name, l := range e.lanes {
-		active[name] = l.active
-	}
 	if e.set == nil || e.stopped {
-		return nodeView{}, nil, active
+		return nodeView{}, nil
 	}
 	routes := make([]Route, 0, len(e.set.byName))
 	for _, r := range e.set.byName {
 		routes = append(routes, r)
 	}
-	return e.view(), routes, active
+	return e.view(), routes
 }
 
 // readViews learns what the nodes deliver to.
@@ -298,8 +305,8 @@ func (p *postgres) inTx(ctx context.Context, fn func(*tx) error) error {
 }
 
 // channel is where the nodes of this inbox tell each other that something has
-// changed.
-func (p *postgres) channel() string { return "klavi_inbox_" + p.schema }
+// changed. The name of a schema may be as long as that of a channel.
+func (p *postgres) channel() string { return fmt.Sprint("klavi_inbox_", p.lockKey("channel", "")) }
 
 // tell has the other nodes look what has changed, soon.
 func (p *postgres) tell() { nudge(p.fleet.said) }
@@ -355,20 +362,14 @@ func (p *postgres) listenOn(ctx context.Context, conn *pgx.Conn) error {
 	if _, err := conn.Exec(ctx, `LISTEN "`+p.channel()+`"`); err != nil {
 		return err
 	}
-	p.look() // for what was missed
+	p.engine.look() // for what was missed
 	for {
 		told, err := conn.WaitForNotification(ctx)
 		if err != nil {
 			return err
 		}
 		if told.Payload != p.owner {
-			p.look()
+			p.engine.look()
 		}
-	}
-}
-
-func (p *postgres) look() {
-	if p.engine != nil {
-		p.engine.look()
 	}
 }

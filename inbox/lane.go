@@ -146,7 +146,7 @@ func (l *lane) claim(now time.Time) *claim {
 		n = 1
 	}
 	c := &claim{
-		set: l.set, route: l.name, kind: kind, n: n, turn: l.turn, busy: l.e.isBusy, now: now.UnixMilli(),
+		set: l.set, route: l.name, kind: kind, n: n, turn: l.turn, gone: l.e.gone, busy: l.e.isBusy, now: now.UnixMilli(),
 		// The last of them gets a worker when those before it have ended.
 		until: now.Add(time.Duration(2+(len(l.ready)+n)/room)*l.route.Timeout + claimMargin).UnixMilli(),
 	}
@@ -205,7 +205,7 @@ func (l *lane) took(c *claim) {
 // stale tells whether what is claimed was claimed for other routes, or before
 // the route failed.
 func (l *lane) stale() bool {
-	return len(l.ready) > 0 && (l.slots == 0 || l.ready[0].set != l.set || l.health.failing && l.ready[0].probe == noProbe)
+	return len(l.ready) > 0 && (l.slots == 0 || l.ready[0].gone != l.e.gone || l.ready[0].set != l.set || l.health.failing && l.ready[0].probe == noProbe)
 }
 
 // begin begins attempts with what is claimed.

@@ -106,11 +106,12 @@ func (r *room) change() {
 	r.full = false
 }
 
-func (r *room) clear() {
+// set says what was counted. If that is less than before, some has gone.
+func (r *room) set(held int64, subjects map[subject]int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.held, r.full = 0, false
-	r.subjects = make(map[subject]int64)
+	r.full = r.full && held >= r.held
+	r.held, r.subjects = held, subjects
 }
 
 func (r *room) size() int64 {

@@ -69,6 +69,7 @@ func (e *engine) pause(route string, p *Pause) {
 	now := e.s.now()
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	e.pauses++
 	if p != nil {
 		e.paused[route] = *p
 	} else {
@@ -82,12 +83,19 @@ func (e *engine) pause(route string, p *Pause) {
 
 // readPauses learns what was paused and resumed elsewhere.
 func (e *engine) readPauses() error {
+	e.mu.Lock()
+	before := e.pauses
+	e.mu.Unlock()
 	paused, err := e.s.readPauses(e.attempts)
 	if err != nil {
 		return err
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	if e.pauses != before { // what was read may be older
+		e.look()
+		return nil
+	}
 	now := e.s.now()
 	for name, l := range e.lanes {
 		_, was := e.paused[name]

@@ -309,7 +309,7 @@ func (p *postgres) mayDeliver() bool { return p.fleet.sure() }
 
 // maintain counts again what others may have changed.
 func (p *postgres) maintain(ctx context.Context, _ int64) (idle bool) {
-	if time.Since(p.counted) < recountInterval {
+	if time.Since(p.counted) < recountInterval/p.fleet.hurry {
 		return false
 	}
 	if err := p.recount(ctx); err != nil && ctx.Err() == nil {
