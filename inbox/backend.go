@@ -97,12 +97,17 @@ func (t *tx) then(fn func()) { t.after = append(t.after, fn) }
 type reads struct {
 	db   *sql.DB
 	bind func(query string) string // nil: as it is
+	// ctx stands in for that of the callers, and ends earlier. Nil: it does not.
+	ctx context.Context //nolint:containedctx // it ends with the reads
 }
 
 // QueryContext is that of sql.DB.
 func (r reads) QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
 	if r.bind != nil {
 		query = r.bind(query)
+	}
+	if r.ctx != nil {
+		ctx = r.ctx
 	}
 	return r.db.QueryContext(ctx, query, args...)
 }
@@ -111,6 +116,9 @@ func (r reads) QueryContext(ctx context.Context, query string, args ...any) (*sq
 func (r reads) QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row {
 	if r.bind != nil {
 		query = r.bind(query)
+	}
+	if r.ctx != nil {
+		ctx = r.ctx
 	}
 	return r.db.QueryRowContext(ctx, query, args...)
 }

@@ -106,6 +106,7 @@ func (p *postgres) keepBeating(ctx context.Context) {
 // beat says that this node is there, takes over what nodes that are gone had
 // claimed, and shares the concurrency of the routes with the others.
 func (p *postgres) beat(ctx context.Context) error {
+	begun := time.Now()
 	view, routes := p.here()
 	var slots map[string]int
 	var gone, known bool
@@ -131,7 +132,7 @@ func (p *postgres) beat(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	p.recovered()
+	p.recovered(begun)
 	p.engine.setSlots(slots, p.fleet.joined && !known)
 	p.fleet.joined = true
 	p.fleet.beaten()

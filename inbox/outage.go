@@ -41,13 +41,16 @@ func (o *outage) begin(err error) bool {
 	return first
 }
 
-// end notes that it is over, and returns for how long there was one.
-func (o *outage) end() (took time.Duration, was bool) {
+// end notes that something has come about that was begun at a time. If there was an
+// outage since before, it is over: end returns for how long there was one.
+func (o *outage) end(begun time.Time) (took time.Duration, was bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	was = o.err != nil
+	if o.err == nil || !o.since.Before(begun) {
+		return 0, false
+	}
 	o.err = nil
-	return time.Since(o.since), was
+	return time.Since(o.since), true
 }
 
 // failure returns err as one that callers know, and takes it for what it says of
@@ -70,19 +73,16 @@ func (p *postgres) failure(err error) error {
 	if p.outage.begin(away) {
 		p.log.Error("the database of the inbox cannot be used: reports wait for it, and are refused when that takes too long",
 			"inbox", p.place, "error", reason(err))
-	}
-	if pgCode(err) == readOnly { // another server may be the one to write to
+		// Most others are of no use either, and another server may be the one to write to.
 		p.db.SetMaxIdleConns(0)
 		p.db.SetMaxIdleConns(p.pool)
 	}
 	return away
 }
 
-func (p *postgres) recovered() {
-	if p.outage.get() == nil {
-		return
-	}
-	if took, was := p.outage.end(); was {
+// recovered notes that something was written that was begun at a time.
+func (p *postgres) recovered(begun time.Time) {
+	if took, was := p.outage.end(begun); was {
 		p.log.Info("the database of the inbox can be used again", "inbox", p.place, "after", took.Round(time.Millisecond))
 	}
 }

@@ -187,8 +187,15 @@ func (t pgTx) get(dest []any, query string, args ...any) error {
 	return t.tx.QueryRowContext(t.ctx, bind(query), args...).Scan(dest...)
 }
 
-func (p *postgres) read(_ context.Context, fn func(reads) error) error {
-	err := fn(reads{db: p.db, bind: bind})
+// read ends after a while: a server that is cut off says nothing for a quarter of an
+// hour.
+func (p *postgres) read(ctx context.Context, fn func(reads) error) error {
+	limited, cancel := context.WithTimeout(ctx, largeTime)
+	defer cancel()
+	err := fn(reads{db: p.db, bind: bind, ctx: limited})
+	if ctx.Err() != nil { // the one who asks has gone
+		return err
+	}
 	if isAway(err) {
 		return p.failure(err)
 	}
@@ -205,13 +212,15 @@ func (p *postgres) transact(ops []*op) error {
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
 	var err error
+	var begun time.Time
 	for range maxConflicts {
+		begun = time.Now()
 		if err = p.transactOnce(ctx, ops); !isConflict(err) {
 			break
 		}
 	}
 	if err == nil {
-		p.recovered()
+		p.recovered(begun)
 	}
 	return p.failure(err)
 }
