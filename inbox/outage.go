@@ -53,31 +53,36 @@ func (o *outage) end(begun time.Time) (took time.Duration, was bool) {
 	return time.Since(o.since), true
 }
 
-// failure returns err as one that callers know, and takes it for what it says of
-// the database.
-func (p *postgres) failure(err error) error {
+// pgFailure returns err as one that callers know.
+func pgFailure(err error) error {
 	var uncertain uncertainError
 	switch {
-	case err == nil:
-		return nil
-	case errors.Is(err, errAway):
+	case err == nil, errors.Is(err, errAway):
 		return err
 	case errors.As(err, &uncertain):
-		return uncertainError{p.failure(uncertain.error)}
+		return uncertainError{pgFailure(uncertain.error)}
 	case pgCode(err) == "53100": // disk_full
 		return fmt.Errorf("%w: %s", ErrFull, reason(err))
-	case !isAway(err):
-		return failure(err)
+	case isAway(err):
+		return fmt.Errorf("%w: %s", errAway, reason(err))
 	}
-	away := fmt.Errorf("%w: %s", errAway, reason(err))
-	if p.outage.begin(away) {
+	return failure(err)
+}
+
+// failure is pgFailure, and notes what the error says of the database.
+func (p *postgres) failure(err error) error {
+	failed := pgFailure(err)
+	if !errors.Is(failed, errAway) || errors.Is(err, errAway) {
+		return failed
+	}
+	if p.outage.begin(failed) {
 		p.log.Error("the database of the inbox cannot be used: reports wait for it, and are refused when that takes too long",
 			"inbox", p.place, "error", reason(err))
 		// Most others are of no use either, and another server may be the one to write to.
 		p.db.SetMaxIdleConns(0)
 		p.db.SetMaxIdleConns(p.pool)
 	}
-	return away
+	return failed
 }
 
 // recovered notes that something was written that was begun at a time.

@@ -91,7 +91,7 @@ func openPostgresStore(ctx context.Context, store *Store, o *Options) error {
 	p.db.SetConnMaxIdleTime(5 * time.Minute)
 	if err := p.open(ctx, o.Visit); err != nil {
 		p.close()
-		return p.failure(err)
+		return pgFailure(err)
 	}
 	return nil
 }

@@ -23,6 +23,7 @@ import (
 	_ "github.com/caddyserver/caddy/v2/modules/standard"
 
 	_ "github.com/caddy-klavi/caddy-klavi"
+	"github.com/caddy-klavi/caddy-klavi/inbox/postgrestest"
 	_ "github.com/caddy-klavi/caddy-klavi/sandbox"
 	_ "github.com/caddy-klavi/caddy-klavi/sandbox/demo"
 )
@@ -33,7 +34,7 @@ func TestMain(m *testing.M) {
 		panic(err)
 	}
 	caddy.ConfigAutosavePath = filepath.Join(dir, "autosave.json")
-	code := m.Run()
+	code := postgrestest.Main(m).Run()
 	_ = os.RemoveAll(dir)
 	os.Exit(code)
 }
