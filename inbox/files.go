@@ -25,6 +25,7 @@ const (
 	atRenamed   = "a body is in its place"
 	atFolder    = "the folder is synced"
 	atCommit    = "a transaction begins"
+	atPart      = "a part of a body is in a transaction"
 	atCommitted = "a transaction is on disk"
 	atCheck     = "the database is checked"
 	atAttempt   = "an attempt begins"

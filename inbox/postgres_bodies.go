@@ -30,8 +30,12 @@ func (p *postgres) insertBody(t *tx, d *Draft) error {
 				return err
 			}
 		}
+		if err := p.files.at(atPart); err != nil {
+			return err
+		}
+		size -= int64(read)
 		switch {
-		case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		case size == 0:
 			return nil
 		case err != nil:
 			return failure(err)
