@@ -56,7 +56,7 @@ func helper() error {
 	if os.Getenv("HELPER_MOVE") != "" {
 		return moveHelper()
 	}
-	o := testOptions(nil, os.Getenv(helperEnv))
+	o := hurried(testOptions(nil, os.Getenv(helperEnv)))
 	o.Node, o.Logger = "helper", slog.New(slog.NewTextHandler(os.Stderr, nil))
 	s, err := Open(context.Background(), o)
 	if err != nil {

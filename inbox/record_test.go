@@ -38,7 +38,7 @@ func TestUnrecordedAttemptsAreBounded(t *testing.T) {
 		end := refuseWrites(t, s, "INSERT ON attempts")
 		arriveMany(t, s, "a", "r", 300)
 		defer s.Attach(routes)()
-		pass(3 * time.Minute)
+		pass(20 * time.Second)
 		if n := routes.attempts(); n > maxUnsure+4 {
 			t.Errorf("got %d attempts that are not on record, want %d at most", n, maxUnsure+4)
 		}
