@@ -103,9 +103,14 @@ func (s *sender) send(url, id string, body []byte, r io.Reader) int {
 }
 
 // post sends a report up to six times, as Klavi does. It returns the last status.
-func (s *sender) post(url, id string, body []byte) (status int) {
+func (s *sender) post(url, id string, body []byte) int {
+	return s.tryAgain(func() int { return s.once(url, id, body) })
+}
+
+// tryAgain tries up to six times, as Klavi does.
+func (s *sender) tryAgain(once func() int) (status int) {
 	for wait := 250 * time.Millisecond; wait <= 8*time.Second; wait *= 2 {
-		if status = s.once(url, id, body); status == http.StatusOK {
+		if status = once(); status == http.StatusOK {
 			return status
 		}
 		<-time.After(wait)
@@ -270,20 +275,32 @@ func (p *process) dial() *inbox.Client {
 // records are those of all reports, by id.
 func (p *process) records() map[string]inbox.Record {
 	p.t.Helper()
-	client := p.dial()
+	return recordsOf(p.t, p.dial())
+}
+
+// looker is an inbox that can be looked into, its process's or its database's.
+type looker interface {
+	Audit(context.Context, inbox.Filter, inbox.Page) ([]inbox.Record, error)
+	Stats(context.Context) (inbox.Stats, error)
+	Retry(ctx context.Context, f inbox.Filter, who string, progress inbox.Progress) (int, error)
+}
+
+// recordsOf returns those of all reports, by id: there is one of each.
+func recordsOf(t testing.TB, from looker) map[string]inbox.Record {
+	t.Helper()
 	byID := make(map[string]inbox.Record)
 	page := inbox.Page{Limit: 1000}
 	for {
-		list, err := client.Audit(p.t.Context(), inbox.Filter{}, page)
+		list, err := from.Audit(t.Context(), inbox.Filter{}, page)
 		if err != nil {
-			p.t.Fatal(err)
+			t.Fatal(err)
 		}
 		if len(list) == 0 {
 			return byID
 		}
 		for i := range list {
 			if _, ok := byID[list[i].ReportID]; ok {
-				p.t.Errorf("got two records of %s, want one", list[i].ReportID)
+				t.Errorf("got two records of %s, want one", list[i].ReportID)
 			}
 			byID[list[i].ReportID] = list[i]
 		}
@@ -291,9 +308,14 @@ func (p *process) records() map[string]inbox.Record {
 	}
 }
 
+// recorder is a process, or a fleet.
+type recorder interface {
+	records() map[string]inbox.Record
+}
+
 // check holds what the inbox has against what was sent and answered: nothing that
 // was answered 200 is lost, and nothing was changed.
-func (s *sender) check(p *process, upstreams ...*upstream) map[string]inbox.Record {
+func (s *sender) check(p recorder, upstreams ...*upstream) map[string]inbox.Record {
 	s.t.Helper()
 	// First what was answered: what is stored meanwhile may be more.
 	s.mu.Lock()
@@ -340,27 +362,33 @@ func (s *sender) check(p *process, upstreams ...*upstream) map[string]inbox.Reco
 // drain has everything delivered. Then nothing of a report is left.
 func (s *sender) drain(p *process, upstreams ...*upstream) {
 	s.t.Helper()
-	client := p.dial()
+	records := s.deliver(p.dial(), p, upstreams...)
+	checkEmpty(s.t, p.setup.dir, len(records))
+}
+
+// deliver has everything delivered, and returns the records.
+func (s *sender) deliver(in looker, p recorder, upstreams ...*upstream) map[string]inbox.Record {
+	s.t.Helper()
 	stats := func() inbox.Stats {
-		st, err := client.Stats(s.t.Context())
+		st, err := in.Stats(s.t.Context())
 		if err != nil {
 			s.t.Fatal(err)
 		}
 		return st
 	}
-	if _, err := client.Retry(s.t.Context(), inbox.Filter{}, "a test", nil); err != nil && !errors.Is(err, inbox.ErrGone) {
+	if _, err := in.Retry(s.t.Context(), inbox.Filter{}, "a test", nil); err != nil && !errors.Is(err, inbox.ErrGone) {
 		s.t.Fatal(err) // all may be delivered
 	}
 	eventually(s.t, "everything to be delivered, and nothing to be left", func() bool { return stats() == inbox.Stats{} })
 	records := s.check(p, upstreams...)
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	for id := range s.acked {
 		if r := records[id]; r.State != inbox.Delivered {
 			s.t.Errorf("%s is %s, want that it is delivered", id, r.State)
 		}
 	}
-	s.mu.Unlock()
-	checkEmpty(s.t, p.setup.dir, len(records))
+	return records
 }
 
 // checkEmpty looks for what is left of reports that have been delivered.

@@ -23,6 +23,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/caddy-klavi/caddy-klavi/inbox/postgrestest"
 )
 
 // program is the Caddy that was built for the tests.
@@ -44,7 +46,7 @@ func TestMain(m *testing.M) {
 		fmt.Printf("building Caddy: %v\n%s", err, out)
 	} else {
 		_ = flag.Set("test.parallel", "8") // most of them wait
-		code = m.Run()
+		code = postgrestest.Main(m).Run()
 	}
 	_ = os.RemoveAll(dir)
 	os.Exit(code)
@@ -79,6 +81,7 @@ const (
 type setup struct {
 	dir, key               string // of the inbox
 	klavi, secret          string // the address of Klavi's API, and the secret key
+	database               string // in place of dir
 	port, admin            string
 	global, account, inbox string
 	reports, sites         string
@@ -96,6 +99,10 @@ func newSetup(t testing.TB, url string) setup {
 }
 
 func (s *setup) caddyfile() string {
+	place := "dir " + s.dir
+	if s.database != "" {
+		place = "postgres " + s.database
+	}
 	return fmt.Sprintf(`{
 	admin 127.0.0.1:%s
 	auto_https off
@@ -107,7 +114,7 @@ func (s *setup) caddyfile() string {
 		secret_key %s
 		%s
 		inbox {
-			dir %s
+			%s
 			encryption_key %s
 			%s
 		}
@@ -123,7 +130,7 @@ http://:%s {
 	respond /alive 204
 }
 %s
-`, s.admin, s.global, s.klavi, s.secret, s.account, s.dir, s.key, s.inbox, s.port, s.reports, s.routes, s.sites)
+`, s.admin, s.global, s.klavi, s.secret, s.account, place, s.key, s.inbox, s.port, s.reports, s.routes, s.sites)
 }
 
 // Below the range from which systems take the ports of outgoing connections.
@@ -197,7 +204,7 @@ func begin(t testing.TB, s setup, cmd *exec.Cmd, env ...string) *process {
 		if t.Failed() {
 			t.Logf("what Caddy said:\n%.20000s", p.complaints())
 		}
-		for _, word := range []string{testCPF, testWords, secret, nextKey, s.key} {
+		for _, word := range []string{testCPF, testWords, secret, nextKey, s.key, postgrestest.Password} {
 			if strings.Contains(p.log(), word) {
 				t.Errorf("Caddy says %q in its log", word)
 			}

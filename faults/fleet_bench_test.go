@@ -1,0 +1,77 @@
+package faults
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/caddy-klavi/caddy-klavi/inbox/postgrestest"
+	"github.com/caddy-klavi/caddy-klavi/klavi"
+)
+
+// BenchmarkFleet measures how many reports of 4 KB one gateway, and two, acknowledge
+// and deliver with one database, all on this machine.
+func BenchmarkFleet(b *testing.B) {
+	server := postgrestest.Start(b)
+	for _, nodes := range []int{1, 2} {
+		b.Run(fmt.Sprintf("gateways=%d", nodes), func(b *testing.B) {
+			var delivered atomic.Int64
+			u := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+				_, _ = io.Copy(io.Discard, r.Body)
+				delivered.Add(1)
+			}))
+			defer u.Close()
+			f := &fleet{t: b, server: server, database: server.Database(b)}
+			for range nodes {
+				f.add(f.database, "all "+u.URL)
+			}
+			eventually(b, "all nodes to be there", func() bool { return f.members() == int64(nodes) })
+			client := &http.Client{Timeout: time.Minute, Transport: &http.Transport{MaxIdleConnsPerHost: 64}}
+			post := func(n int64) error {
+				body := reportOf("pf_loans", fmt.Sprint("report-", n), 4<<10)
+				req, err := http.NewRequestWithContext(b.Context(), http.MethodPost, f.next(), bytes.NewReader(body))
+				if err != nil {
+					return err
+				}
+				req.Header.Set(klavi.SignatureHeader, klavi.Sign([]byte(secret), body))
+				res, err := client.Do(req)
+				if err != nil {
+					return err
+				}
+				defer res.Body.Close()
+				if _, err := io.Copy(io.Discard, res.Body); err != nil || res.StatusCode != http.StatusOK {
+					return fmt.Errorf("got status %d and %v, want 200", res.StatusCode, err)
+				}
+				return nil
+			}
+			var senders sync.WaitGroup
+			var sent atomic.Int64
+			b.ResetTimer()
+			for range 32 {
+				senders.Go(func() {
+					for n := sent.Add(1); n <= int64(b.N); n = sent.Add(1) {
+						if err := post(n); err != nil {
+							b.Error(err)
+							return
+						}
+					}
+				})
+			}
+			senders.Wait()
+			acknowledged := b.Elapsed()
+			for delivered.Load() < int64(b.N) && !b.Failed() {
+				time.Sleep(time.Millisecond)
+			}
+			b.StopTimer()
+			b.ReportMetric(float64(b.N)/acknowledged.Seconds(), "acknowledged/s")
+			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "delivered/s")
+			client.CloseIdleConnections()
+		})
+	}
+}
