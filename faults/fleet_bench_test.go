@@ -45,10 +45,11 @@ func BenchmarkFleet(b *testing.B) {
 					return err
 				}
 				defer res.Body.Close()
-				if _, err := io.Copy(io.Discard, res.Body); err != nil || res.StatusCode != http.StatusOK {
-					return fmt.Errorf("got status %d and %v, want 200", res.StatusCode, err)
+				if res.StatusCode != http.StatusOK {
+					return fmt.Errorf("got status %d, want 200", res.StatusCode)
 				}
-				return nil
+				_, err = io.Copy(io.Discard, res.Body)
+				return err
 			}
 			var senders sync.WaitGroup
 			var sent atomic.Int64

@@ -281,7 +281,9 @@ func TestFleetEventsOfTwoRoutes(t *testing.T) {
 		n.Add(1)
 		return s.once(f.next(), id, fmt.Appendf(nil, `[{"eventName":"link_created","eventId":"1-%s"},{"eventName":"consent_error","eventId":"2-%[1]s"}]`, id))
 	})
-	s.more(400)
+	for range 8 {
+		s.more(50)
+	}
 	stop()
 	eventually(t, "all events at both routes", func() bool { return got.Load() >= 2*n.Load() })
 	store := f.look()
