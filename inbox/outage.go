@@ -124,10 +124,11 @@ func isAway(err error) bool {
 	}
 }
 
-// isConflict says whether a transaction would do if it were begun again.
+// isConflict says whether a transaction would do if it were begun again: it stood in
+// the way of another, or still for so long that the server has ended it.
 func isConflict(err error) bool {
 	code := pgCode(err)
-	return code == "40001" || code == "40P01" || code == "55P03"
+	return code == "40001" || code == "40P01" || code == "55P03" || code == "25P03"
 }
 
 // reason is what an error says without the addresses of a connection, which differ
