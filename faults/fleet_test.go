@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -70,10 +71,14 @@ func (f *fleet) start(i int) {
 // next is the URL of one node after the other, as a load balancer chooses them.
 func (f *fleet) next() string { return f.urls[f.turn.Add(1)%int64(len(f.urls))] }
 
-// post sends a report as Klavi does: each try may get to another node.
+// post sends a report as Klavi does: each try gets to another node.
 func (f *fleet) post(s *sender) func(id string, body []byte) int {
 	return func(id string, body []byte) int {
-		return s.tryAgain(func() int { return s.once(f.next(), id, body) })
+		i := int(f.turn.Add(1))
+		return s.tryAgain(func() int {
+			i++
+			return s.once(f.urls[i%len(f.urls)], id, body)
+		})
 	}
 }
 
@@ -210,27 +215,48 @@ func TestFleetLosesConnections(t *testing.T) {
 }
 
 // A node that the database has not heard of for long is none any more, and is one
-// again when it is back. What it delivers meanwhile is not lost, either.
+// again when it is back. It leaves nothing behind that would be in the way of the
+// other, and what it delivers meanwhile is not lost.
 func TestFleetTakesOver(t *testing.T) {
 	t.Parallel()
-	u, s := newUpstream(t), newFleetSender(t)
-	f, proxy := newFleet(t, "all "+u.URL)
-	stop := s.load("report", func(id string, body []byte) int {
-		return s.tryAgain(func() int { // few choose the node that does not answer
-			return s.once(f.urls[min(f.turn.Add(1)%8, 1)], id, body)
+	signal := func(s syscall.Signal) func(*fleet, *postgrestest.Proxy) {
+		return func(f *fleet, _ *postgrestest.Proxy) {
+			if err := f.nodes[0].cmd.Process.Signal(s); err != nil {
+				f.t.Error(err)
+			}
+		}
+	}
+	for name, fault := range map[string]struct {
+		begin, end func(*fleet, *postgrestest.Proxy)
+	}{
+		"its network is away": {
+			func(_ *fleet, p *postgrestest.Proxy) { p.Stall() },
+			func(_ *fleet, p *postgrestest.Proxy) { p.Resume() },
+		},
+		"it stands still": {signal(syscall.SIGSTOP), signal(syscall.SIGCONT)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			u, s := newUpstream(t), newFleetSender(t)
+			f, proxy := newFleet(t, "all "+u.URL)
+			stop := s.load("report", func(id string, body []byte) int {
+				return s.tryAgain(func() int { // few choose the node that does not answer
+					return s.once(f.urls[min(f.turn.Add(1)%8, 1)], id, body)
+				})
+			})
+			s.more(20)
+			fault.begin(f, proxy)
+			eventually(t, "one node", func() bool { return f.members() == 1 })
+			s.more(20)
+			fault.end(f, proxy)
+			eventually(t, "two nodes", func() bool { return f.members() == 2 })
+			s.more(20)
+			stop()
+			s.wantAllTaken()
+			f.drain(s, u)
+			t.Logf("%d reports, %d delivered again", s.taken(), u.again())
 		})
-	})
-	s.more(20)
-	proxy.Stall()
-	eventually(t, "one node", func() bool { return f.members() == 1 })
-	s.more(20)
-	proxy.Resume()
-	eventually(t, "two nodes", func() bool { return f.members() == 2 })
-	s.more(20)
-	stop()
-	s.wantAllTaken()
-	f.drain(s, u)
-	t.Logf("%d reports, %d delivered again", s.taken(), u.again())
+	}
 }
 
 // A node is asked to end: what reaches it is taken, what does not is taken by the
