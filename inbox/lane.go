@@ -93,12 +93,17 @@ func (l *lane) step() (wait int64, more bool) {
 				return 0, false
 			}
 			if !l.open() {
+				if len(l.ready) > 0 {
+					return int64(lookAgain), true
+				}
 				return never, true
 			}
 		}
 		now := e.s.now()
 		if l.stale() {
-			l.giveBack()
+			if l.giveBack(); l.stuck {
+				return int64(lookAgain), true
+			}
 			continue
 		}
 		l.begin()
@@ -231,7 +236,10 @@ func (l *lane) giveBack() {
 	e.mu.Unlock()
 	err := e.s.unclaim(jobs)
 	e.mu.Lock()
-	l.cannotClaim(err)
+	if l.cannotClaim(err) { // they are claimed still: later
+		l.ready = append(jobs, l.ready...)
+		return
+	}
 	for _, j := range jobs {
 		for i, id := range j.deliveries {
 			delete(e.busy, id)
