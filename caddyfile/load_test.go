@@ -74,7 +74,7 @@ func TestDocumentedCaddyfilesLoad(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	inFile := regexp.MustCompile(`\{file\.[^}]*\}`)
+	inFile, databaseInFile := regexp.MustCompile(`\{file\.(\{[^}]*\}|[^}])*\}`), regexp.MustCompile(`\{file\.[^}]*database_url\}`)
 	loaded := 0
 	for _, page := range append(pages, "../README.md") {
 		text, err := os.ReadFile(page)
@@ -82,7 +82,8 @@ func TestDocumentedCaddyfilesLoad(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, block := range regexp.MustCompile("(?s)\n```caddyfile\n(.*?)```\n").FindAllStringSubmatch(string(text), -1) {
-			config := inFile.ReplaceAllString(block[1], "{env.KLAVI_INBOX_KEY}")
+			config := databaseInFile.ReplaceAllString(block[1], "{env.KLAVI_DATABASE_URL}")
+			config = inFile.ReplaceAllString(config, "{env.KLAVI_INBOX_KEY}")
 			if strings.Contains(config, "rate_limit") || filepath.Base(page) == "sandbox.md" {
 				continue
 			}
