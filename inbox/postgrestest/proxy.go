@@ -48,7 +48,8 @@ func NewProxy(t testing.TB, to string) *Proxy {
 	}
 	u.Host = p.addr
 	p.URL = u.String()
-	p.all.Go(func() { p.accept(p.listener) })
+	first := p.listener // Cut may come before it is asked for
+	p.all.Go(func() { p.accept(first) })
 	t.Cleanup(func() {
 		p.Cut()
 		p.all.Wait()
