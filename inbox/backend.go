@@ -65,6 +65,8 @@ type backend interface {
 	others(ctx context.Context) ([]string, error)
 	tell()
 	attached()
+	// spool is where reports go that cannot be stored here, nil without one.
+	spool() *spool
 	// mayDeliver says whether attempts may begin.
 	mayDeliver() bool
 

@@ -24,6 +24,8 @@ type carried struct {
 	attempts   []carriedAttempt
 	actions    []carriedAction
 	damage     error // it cannot be read
+	there      bool  // it is in the other store
+	needless   bool  // its body is
 }
 
 type carriedDelivery struct {
@@ -181,25 +183,25 @@ func (m *mover) copyBody(d *Draft, file string) error {
 }
 
 // insertCarried writes the rows of a report as they were elsewhere. It was known if
-// it is here already; its body is kept unless it was a duplicate, or erased. What
+// it is here already; its body is needless if it is a duplicate, or erased. What
 // erases something, here or there, is kept in any case.
-func (s *Store) insertCarried(t *tx, r *carried, erases bool) (was, kept bool, err error) {
+func (s *Store) insertCarried(t *tx, r *carried, erases bool) (was, needless bool, err error) {
 	k, err := s.find(t, &r.record, r.head.Received, duplicateTime)
 	if err != nil {
 		return false, false, err
 	}
 	if k.stored {
-		return true, true, nil
+		return true, false, nil
 	}
 	state, ended := r.state, any(r.ended)
 	repeat, conflict := r.repeat, r.conflict
 	if state == string(Waiting) {
 		if k.receipt.Duplicate {
-			return true, false, nil
+			return true, true, nil
 		}
 		repeat, conflict = max(repeat, number(k.receipt.Repeat)), max(conflict, number(k.receipt.Conflict))
 	}
-	kept = r.key != nil
+	kept := r.key != nil
 	if kept && !erases {
 		gone, err := s.isErased(t, &r.head)
 		if err != nil {
@@ -220,7 +222,7 @@ func (s *Store) insertCarried(t *tx, r *carried, erases bool) (was, kept bool, e
 		r.uid, string(r.head.Kind), r.types, r.head.ReportID, r.digest[:], r.size, r.head.Received.UnixMilli(), r.head.Code, r.refText,
 		repeat, conflict, state, ended)
 	if errors.Is(err, sql.ErrNoRows) { // among very many of the same id
-		return true, true, nil
+		return true, false, nil
 	}
 	if err != nil {
 		return false, false, err
@@ -229,9 +231,9 @@ func (s *Store) insertCarried(t *tx, r *carried, erases bool) (was, kept bool, e
 		return false, false, err
 	}
 	if state == string(Erased) {
-		return false, kept, eraseDeliveries(t, id)
+		return false, true, eraseDeliveries(t, id)
 	}
-	return false, kept, nil
+	return false, false, nil
 }
 
 // insert writes all that belongs to the report with this id.

@@ -157,11 +157,25 @@ func (s *Store) commit(ctx context.Context, d *Draft, head Head, digest [32]byte
 	if err != nil {
 		return Receipt{}, err
 	}
-	var receipt Receipt
 	r.draft = d
+	var receipt Receipt
+	sp := s.base.spool()
+	err = errNotTried
+	if !sp.instead() {
+		receipt, err = s.insertDraft(ctx, r, m)
+	}
+	if sp.takes(ctx, err) {
+		receipt, err = sp.commit(ctx, d, r, err)
+	}
+	return receipt, err
+}
+
+// insertDraft stores the record of a draft whose body is in its place.
+func (s *Store) insertDraft(ctx context.Context, r *record, m *moved) (receipt Receipt, err error) {
 	err = s.submitPatiently(ctx, func() *op {
 		return &op{
-			intake: true, moved: m, large: r.file != "" && m == nil, reportIDs: []string{r.head.ReportID}, erases: s.erasesOn(&r.head),
+			intake: true, moved: m, large: r.file != "" && m == nil, hasty: s.base.spool() != nil,
+			reportIDs: []string{r.head.ReportID}, erases: s.erasesOn(&r.head),
 			fn: func(t *tx) (err error) {
 				receipt, err = s.store(t, r)
 				return err

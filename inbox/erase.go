@@ -61,7 +61,12 @@ func (s *Store) Erase(ctx context.Context, kind, value, who, why string) (EraseR
 	if err != nil {
 		return receipt, err
 	}
-	receipt.Copies, err = s.base.forget(ctx)
+	if receipt.Copies, err = s.base.forget(ctx); err != nil {
+		return receipt, err
+	}
+	if sp := s.base.spool(); sp != nil {
+		err = sp.erase(ctx, &receipt, who, why)
+	}
 	return receipt, err
 }
 

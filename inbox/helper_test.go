@@ -57,6 +57,9 @@ func helper() error {
 		return moveHelper()
 	}
 	o := hurried(testOptions(nil, os.Getenv(helperEnv)))
+	if os.Getenv("HELPER_SPOOL") != "" {
+		o = spoolHelper(o.Dir)
+	}
 	o.Node, o.Logger = "helper", slog.New(slog.NewTextHandler(os.Stderr, nil))
 	s, err := Open(context.Background(), o)
 	if err != nil {
@@ -75,6 +78,9 @@ func helper() error {
 				select {}
 			}
 			return nil
+		}
+		if sp := s.base.spool(); sp != nil {
+			sp.store.files.fault = s.files.fault
 		}
 	}
 	if os.Getenv("HELPER_DELIVER") != "" {

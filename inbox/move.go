@@ -5,13 +5,15 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 )
 
-// moveBatch is how many small reports, or lines of other tables, are moved in one
-// transaction.
-const moveBatch = 50
+const (
+	// So many reports, or lines of other tables, are moved in one transaction, and
+	// so many bytes of bodies that are in files.
+	moveBatch = 50
+	moveBytes = 8 << 20
+)
 
 // Moved is what Move has moved.
 type Moved struct {
@@ -91,8 +93,7 @@ func (m *mover) all(ctx context.Context) error {
 	return m.failed
 }
 
-// moveReports moves them page by page: as many small ones at once as are next to
-// each other.
+// moveReports moves them page by page.
 func (m *mover) moveReports(ctx context.Context) error {
 	for last := int64(0); ; {
 		page, err := m.from.readCarried(ctx, last)
@@ -101,19 +102,27 @@ func (m *mover) moveReports(ctx context.Context) error {
 		}
 		last = page[len(page)-1].id
 		for len(page) > 0 {
-			n := slices.IndexFunc(page, func(r *carried) bool { return r.damage != nil || r.file != "" })
-			switch n {
-			case -1:
-				n = len(page)
-			case 0:
-				n = 1
-			}
+			n := together(page)
 			if err := m.moveSome(ctx, page[:n]); err != nil {
 				return err
 			}
 			page = page[n:]
 		}
 	}
+}
+
+// together is how many of the next reports are moved at once.
+func together(page []*carried) int {
+	var large int64
+	for i, r := range page {
+		if r.file != "" {
+			large += r.stored
+		}
+		if i > 0 && (large > moveBytes || r.damage != nil || page[0].damage != nil) {
+			return i
+		}
+	}
+	return len(page)
 }
 
 // moveSome moves reports in one transaction, or one by one if one of them stands in
@@ -179,48 +188,69 @@ func (m *mover) moveOnce(ctx context.Context, batch []*carried) error {
 
 // store has the other store keep reports, and returns how many of them it knew.
 func (m *mover) store(ctx context.Context, batch []*carried) (known int, err error) {
-	first := batch[0]
-	if first.damage != nil || first.file != "" { // it is alone
-		if there, err := m.to.holds(ctx, "reports", first.uid); err != nil || there {
-			return 1, err
+	o := &op{intake: true, large: m.to.base.shared()} // it may take as long, and nobody else shall
+	for _, r := range batch {
+		o.reportIDs = append(o.reportIDs, r.head.ReportID)
+		if r.damage == nil && r.file == "" {
+			continue
 		}
-		if first.damage != nil {
-			return 0, first.damage
+		if r.there, err = m.to.holds(ctx, "reports", r.uid); err != nil {
+			return 0, err
 		}
-	}
-	o := &op{intake: true}
-	if first.file != "" {
-		d, err := m.draft(first.uid, first.file, first.plain, first.size)
+		switch {
+		case r.there:
+			continue
+		case r.damage != nil:
+			return 0, r.damage
+		}
+		moved, err := m.bring(r)
+		if r.draft != nil {
+			defer r.draft.Abort()
+		}
 		if err != nil {
+			m.dropBodies(batch, true)
 			return 0, err
 		}
-		defer d.Abort()
-		if o.moved, err = d.keep(&first.file, &first.body); err != nil {
-			return 0, err
+		if o.moved == nil { // the first: what was said of its folder since then is true of all
+			o.moved = moved
 		}
-		first.draft, o.large = d, o.moved == nil
 	}
-	needless := false // its body
 	o.fn = func(t *tx) error {
-		known, needless = 0, false
+		known = 0
 		for _, r := range batch {
-			was, kept, err := m.to.insertCarried(t, r, m.from.erasesOn(&r.head))
+			was, err := r.there, error(nil)
+			if !was {
+				was, r.needless, err = m.to.insertCarried(t, r, m.from.erasesOn(&r.head))
+			}
 			if err != nil {
 				return err
 			}
 			known += number(was)
-			needless = !kept
 		}
 		return nil
 	}
-	for _, r := range batch {
-		o.reportIDs = append(o.reportIDs, r.head.ReportID)
-	}
-	err = m.to.submit(ctx, o)
-	if first.file != "" && !errors.As(err, new(uncertainError)) && (err != nil || needless) {
-		m.to.base.dropBody(first.file)
+	if err = m.to.submit(ctx, o); !errors.As(err, new(uncertainError)) {
+		m.dropBodies(batch, err != nil)
 	}
 	return known, err
+}
+
+// bring brings the body of a report, which is in a file, to its place in the other
+// store.
+func (m *mover) bring(r *carried) (moved *moved, err error) {
+	if r.draft, err = m.draft(r.uid, r.file, r.plain, r.size); err != nil {
+		return nil, err
+	}
+	return r.draft.keep(&r.file, &r.body)
+}
+
+// dropBodies removes the bodies that were brought in vain.
+func (m *mover) dropBodies(batch []*carried, all bool) {
+	for _, r := range batch {
+		if r.draft != nil && (all || r.needless) {
+			m.to.base.dropBody(r.uid)
+		}
+	}
 }
 
 // holds says whether a table has something under a uid.

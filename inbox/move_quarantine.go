@@ -9,15 +9,6 @@ import (
 	"io"
 )
 
-// quarantinedBody is a body whose signature fits no key, on its way to another
-// store.
-type quarantinedBody struct {
-	id, received, size, stored int64
-	uid                        string
-	signature, key, head, body []byte
-	file                       sql.NullString
-}
-
 // moveQuarantined moves what is quarantined, one by one. It never was a report, and
 // may be too much for the other store's bound: it goes after a day.
 func (m *mover) moveQuarantined(ctx context.Context) error {
@@ -86,37 +77,20 @@ func (m *mover) keepBody(ctx context.Context, q *quarantinedBody) (known bool, e
 	if err != nil {
 		return false, err
 	}
-	o := &op{intake: true}
 	var d *Draft
+	var kept *moved
 	if q.file.Valid {
 		if d, err = m.draft(q.uid, q.file.String, key, q.size); err != nil {
 			return false, err
 		}
 		defer d.Abort()
-		if o.moved, err = d.keep(&q.file.String, &q.body); err != nil {
+		if kept, err = d.keep(&q.file.String, &q.body); err != nil {
 			return false, err
 		}
-		o.large = o.moved == nil
 	}
-	to := m.to
-	o.fn = func(t *tx) error {
-		n, err := t.count(`INSERT INTO quarantine (uid, received, signature, key, head, file, size, stored, body)
-			SELECT ?, ?, ?3, ?, ?, ?, ?, ?, ? WHERE NOT EXISTS (SELECT 1 FROM quarantine WHERE signature = ?3)`,
-			q.uid, q.received, q.signature, to.keys.wrap(key, q.uid), q.head, q.file, q.size, q.stored, q.body)
-		if known = n == 0; known || err != nil {
-			return err
-		}
-		t.then(func() { to.quarantined.Add(quarantineRoom(q.stored, len(q.head))) })
-		if d == nil {
-			return nil
-		}
-		return to.base.insertBody(t, d)
-	}
-	err = to.submit(ctx, o)
-	if d != nil && !errors.As(err, new(uncertainError)) && (err != nil || known) {
-		to.base.dropBody(q.uid)
-	}
-	return known, err
+	row := *q
+	row.key = m.to.keys.wrap(key, q.uid)
+	return m.to.insertQuarantined(ctx, &row, kept, d)
 }
 
 // checkQuarantined returns the key of what is quarantined, or an error if it cannot

@@ -16,7 +16,8 @@ type Options struct {
 	// Postgres is where the store is, in place of Dir.
 	Postgres *Postgres
 	// Spool has reports kept in Dir while the database of Postgres cannot be
-	// reached, and handed over to it afterwards.
+	// used, and handed over to it as soon as it can, by whoever has it open then with
+	// this Spool and Dir. Without them nobody knows of what is left there.
 	Spool bool
 	// Visit is for people who look into the inbox of a process that has ended. It
 	// must be there, else it is ErrNotFound; it must belong to this user, because

@@ -76,7 +76,11 @@ func (p *postgres) failure(err error) error {
 		return failed
 	}
 	if p.outage.begin(failed) {
-		p.log.Error("the database of the inbox cannot be used: reports wait for it, and are refused when that takes too long",
+		what := "are refused"
+		if p.sp != nil {
+			what = "are kept in the spool"
+		}
+		p.log.Error("the database of the inbox cannot be used: reports wait for it, and "+what+" when that takes too long",
 			"inbox", p.place, "error", reason(err))
 		// Most others are of no use either, and another server may be the one to write to.
 		p.db.SetMaxIdleConns(0)
@@ -154,15 +158,26 @@ func (p *postgres) admit() error { return nil }
 func (p *postgres) spare(int64) error { return nil }
 
 func (p *postgres) probe() error {
-	if err := p.outage.get(); err != nil {
-		return err
+	if p.sp == nil {
+		if err := p.outage.get(); err != nil {
+			return err
+		}
+		return p.ask(connectTime)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), connectTime)
+	if p.outage.get() == nil && p.usable.Load() && p.ask(spoolPatience) == nil {
+		return nil
+	}
+	return p.sp.store.Ready()
+}
+
+// ask returns an error if the database does not say in time that it takes writes.
+func (p *postgres) ask(limit time.Duration) error {
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
 	var mode string
 	err := p.db.QueryRowContext(ctx, `SHOW transaction_read_only`).Scan(&mode)
 	if mode == "on" {
-		return fmt.Errorf("%w is read-only", errAway)
+		return p.failure(fmt.Errorf("%w is read-only", errAway))
 	}
 	return p.failure(err)
 }

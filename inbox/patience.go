@@ -11,6 +11,7 @@ const (
 	// How long a report waits for a database that is away: Klavi waits ten seconds
 	// for an answer, and tries for eight.
 	outagePatience = 5 * time.Second
+	spoolPatience  = time.Second // where there is a spool
 	outageAgain    = 100 * time.Millisecond
 )
 
@@ -20,12 +21,26 @@ var ErrAway = fmt.Errorf("%w: the database", ErrUnavailable)
 
 var errAway = ErrAway
 
+// errNotTried: it was away before.
+var errNotTried = fmt.Errorf("%w is away", errAway)
+
 // submitPatiently has an operation that stores a report wait for a database that
 // is away, as long as the one who sent it does.
 func (s *Store) submitPatiently(ctx context.Context, newOp func() *op) error {
-	until := time.Now().Add(outagePatience)
+	sp := s.base.spool()
+	until := time.Now().Add(sp.patience())
+	if sp != nil { // nor does it wait for longer for others
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithDeadline(ctx, until)
+		defer cancel()
+	}
+	var away error
 	for {
 		err := s.submit(ctx, newOp())
+		if away != nil && errors.Is(err, context.DeadlineExceeded) {
+			return away
+		}
+		away = err
 		if !errors.Is(err, errAway) || time.Now().After(until) || ctx.Err() != nil {
 			return err
 		}

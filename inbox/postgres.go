@@ -8,10 +8,12 @@ import (
 	"errors"
 	"fmt"
 	"hash/fnv"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -48,6 +50,8 @@ type postgres struct {
 
 	outage  outage
 	fleet   fleet
+	sp      *spool             // nil without one
+	usable  atomic.Bool        // it was opened: with a spool, it need not have been reached
 	end     context.CancelFunc // of what start has begun
 	running sync.WaitGroup
 	// counted is when it was last read how much there is.
@@ -81,15 +85,25 @@ func openPostgresStore(ctx context.Context, store *Store, o *Options) error {
 	p.base, p.place, p.fleet.deaf, p.fleet.hurry = p, o.Postgres.Place(), o.Postgres.deaf, time.Duration(max(o.Postgres.hurry, 1))
 	p.owner = p.node + " " + uuid.NewString()[:8]
 	p.lockRows = " FOR UPDATE SKIP LOCKED"
-	p.dir = o.Dir
-	if p.files.dir, err = spoolDir(o); err != nil {
-		return err
+	p.dir, p.files.dir = o.Dir, os.TempDir()
+	p.fleet.init(o.Visit)
+	if o.Spool && !o.Visit {
+		if p.sp, err = openSpool(ctx, o); err != nil {
+			return fmt.Errorf("the spool of the inbox: %w", err)
+		}
 	}
 	p.db = stdlib.OpenDB(*config, stdlib.OptionAfterConnect(p.connected))
 	p.db.SetMaxOpenConns(p.pool)
 	p.db.SetMaxIdleConns(p.pool)
 	p.db.SetConnMaxIdleTime(5 * time.Minute)
-	if err := p.open(ctx, o.Visit); err != nil {
+	err = p.open(ctx, o.Visit)
+	switch {
+	case err == nil:
+		p.usable.Store(true)
+	case p.sp != nil && errors.Is(pgFailure(err), errAway):
+		_ = p.failure(err)
+		p.sp.away.Store(true)
+	default:
 		p.close()
 		return pgFailure(err)
 	}
@@ -103,17 +117,25 @@ func (p *postgres) open(ctx context.Context, visit bool) error {
 	if err := p.recount(ctx); err != nil {
 		return err
 	}
-	p.fleet.init(visit)
 	if !visit {
 		p.sayWeakness(ctx)
 	}
 	return nil
 }
 
-// start has this node be one of the fleet.
+// start has this node be one of the fleet, as soon as it can.
 func (p *postgres) start() {
 	ctx, cancel := context.WithCancel(context.Background())
 	p.end = cancel
+	if p.sp != nil {
+		p.running.Go(func() { p.handOver(ctx) })
+	}
+	if p.usable.Load() {
+		p.join(ctx)
+	}
+}
+
+func (p *postgres) join(ctx context.Context) {
 	p.running.Go(func() { p.keepTelling(ctx) })
 	if p.fleet.visit {
 		limited, cancel := context.WithTimeout(ctx, connectTime)
@@ -144,6 +166,9 @@ func (p *postgres) close() {
 		}
 	}
 	_ = p.db.Close()
+	if p.sp != nil {
+		_ = p.sp.store.Close()
+	}
 }
 
 // bind writes the placeholders of a statement, ? or ?1, as PostgreSQL has them. No
@@ -190,6 +215,9 @@ func (t pgTx) get(dest []any, query string, args ...any) error {
 // read ends after a while: a server that is cut off says nothing for a quarter of an
 // hour.
 func (p *postgres) read(ctx context.Context, fn func(reads) error) error {
+	if !p.usable.Load() {
+		return errAway
+	}
 	limited, cancel := context.WithTimeout(ctx, largeTime)
 	defer cancel()
 	err := fn(reads{db: p.db, bind: bind, ctx: limited})
@@ -205,8 +233,17 @@ func (p *postgres) read(ctx context.Context, fn func(reads) error) error {
 // transact writes one batch. Whatever stands in the way of another transaction is
 // begun again.
 func (p *postgres) transact(ops []*op) error {
+	if !p.usable.Load() {
+		return errAway
+	}
+	hasty := slices.ContainsFunc(ops, func(o *op) bool { return o.hasty })
 	limit := transactTime
-	if ops[0].large {
+	switch {
+	case hasty && ops[0].large:
+		limit = hastyLargeTime
+	case hasty:
+		limit = hastyTime
+	case ops[0].large:
 		limit = largeTime
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
@@ -318,7 +355,7 @@ func (p *postgres) mayDeliver() bool { return p.fleet.sure() }
 
 // maintain counts again what others may have changed.
 func (p *postgres) maintain(ctx context.Context, _ int64) (idle bool) {
-	if time.Since(p.counted) < recountInterval/p.fleet.hurry {
+	if !p.usable.Load() || time.Since(p.counted) < recountInterval/p.fleet.hurry {
 		return false
 	}
 	if err := p.recount(ctx); err != nil && ctx.Err() == nil {

@@ -101,8 +101,14 @@ func (p *postgres) forget(context.Context) ([]string, error) { return nil, nil }
 func (p *postgres) removeAside(context.Context, time.Time) error { return nil }
 
 // createDraft makes a file without a name, so that nothing is left of it whatever
-// happens. What is in it is sealed with a key that is nowhere else.
-func (p *postgres) createDraft(string) (*os.File, error) {
+// happens. What is in it is sealed with a key that is nowhere else. Where there is a
+// spool, the file is to be one of its bodies, perhaps.
+func (p *postgres) createDraft(uid string) (*os.File, error) {
+	if p.sp != nil {
+		if f, err := p.sp.create(uid); err == nil {
+			return f, nil
+		}
+	}
 	f, err := os.CreateTemp(p.files.dir, "klavi-report-")
 	if err == nil {
 		_ = os.Remove(f.Name()) // where that cannot be yet, dropDraft does it
@@ -110,4 +116,9 @@ func (p *postgres) createDraft(string) (*os.File, error) {
 	return f, err
 }
 
-func (p *postgres) dropDraft(d *Draft) { _ = os.Remove(d.file.Name()) }
+func (p *postgres) dropDraft(d *Draft) {
+	_ = os.Remove(d.file.Name())
+	if p.sp != nil {
+		p.sp.drop(d)
+	}
+}

@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -186,14 +185,4 @@ func isLocal(host string) bool {
 	}
 	ip := net.ParseIP(host)
 	return ip != nil && ip.IsLoopback()
-}
-
-// spoolDir returns where drafts that are large lie while they arrive: the directory
-// of the spool, or that for temporary files.
-func spoolDir(o *Options) (string, error) {
-	if !o.Spool || o.Dir == "" {
-		return os.TempDir(), nil
-	}
-	dir, err := ownDir(o.Dir, o.Logger)
-	return dir, err
 }

@@ -56,41 +56,63 @@ func (d *Draft) Quarantine(ctx context.Context, signature string, received time.
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
-	head, key, stored := d.sealer.sealHead(text), s.keys.wrap(d.key, d.uid), sealedSize(d.size)
-	takes := quarantineRoom(stored, len(head))
+	q := &quarantinedBody{
+		uid: d.uid, received: received.UnixMilli(), size: d.size, stored: sealedSize(d.size),
+		signature: []byte(signature), key: s.keys.wrap(d.key, d.uid), head: d.sealer.sealHead(text),
+	}
+	takes := quarantineRoom(q.stored, len(q.head))
 	defer s.quarantining.Add(-takes)
 	if arriving := s.quarantining.Add(takes); s.quarantined.Load()+arriving > maxQuarantined {
 		return fmt.Errorf("%w: %d bytes are quarantined", ErrFull, maxQuarantined)
 	}
-	var file string
-	var body []byte
-	m, err := d.keep(&file, &body)
+	m, err := d.keep(&q.file.String, &q.body)
 	if err != nil {
 		return err
 	}
-	added := false
-	// The same signature is the same body: it is over all of it.
-	err = s.submit(ctx, &op{intake: true, moved: m, large: file != "" && m == nil, fn: func(t *tx) error {
-		result, err := t.exec(`INSERT INTO quarantine (uid, received, signature, key, head, file, size, stored, body)
-			SELECT ?, ?, ?3, ?, ?, ?, ?, ?, ? WHERE NOT EXISTS (SELECT 1 FROM quarantine WHERE signature = ?3)`,
-			d.uid, received.UnixMilli(), []byte(signature), key, head, nullable(file), d.size, stored, body)
-		if err != nil {
-			return err
-		}
-		n, err := result.RowsAffected()
-		if added = n > 0; !added || err != nil {
-			return err
-		}
-		t.then(func() { s.quarantined.Add(takes) })
-		if file == "" {
-			return nil
-		}
-		return s.base.insertBody(t, d)
-	}})
-	if file != "" && !errors.As(err, new(uncertainError)) && (err != nil || !added) {
-		s.base.dropBody(file)
+	q.file.Valid = q.file.String != ""
+	sp := s.base.spool()
+	err = errNotTried
+	if !sp.instead() {
+		_, err = s.insertQuarantined(ctx, q, m, d)
 	}
-	return failure(err)
+	if sp.takes(ctx, err) {
+		err = sp.quarantine(ctx, d, q, err)
+	}
+	return err
+}
+
+// quarantinedBody is a row of what is quarantined.
+type quarantinedBody struct {
+	id, received, size, stored int64
+	uid                        string
+	signature, key, head, body []byte
+	file                       sql.NullString
+}
+
+// insertQuarantined stores what is quarantined, unless it is there already: the same
+// signature is the same body, for it is over all of it. The body is in its place, or
+// that of the draft.
+func (s *Store) insertQuarantined(ctx context.Context, q *quarantinedBody, m *moved, d *Draft) (known bool, err error) {
+	err = s.submit(ctx, &op{
+		intake: true, moved: m, large: q.file.Valid && m == nil, hasty: q.id == 0 && s.base.spool() != nil,
+		fn: func(t *tx) error {
+			n, err := t.count(`INSERT INTO quarantine (uid, received, signature, key, head, file, size, stored, body)
+				SELECT ?, ?, ?3, ?, ?, ?, ?, ?, ? WHERE NOT EXISTS (SELECT 1 FROM quarantine WHERE signature = ?3)`,
+				q.uid, q.received, q.signature, q.key, q.head, q.file, q.size, q.stored, q.body)
+			if known = n == 0; known || err != nil {
+				return err
+			}
+			t.then(func() { s.quarantined.Add(quarantineRoom(q.stored, len(q.head))) })
+			if !q.file.Valid {
+				return nil
+			}
+			return s.base.insertBody(t, d)
+		},
+	})
+	if q.file.Valid && !errors.As(err, new(uncertainError)) && (err != nil || known) {
+		s.base.dropBody(q.uid)
+	}
+	return known, failure(err)
 }
 
 // Release goes through what is quarantined, the oldest first. For each, check

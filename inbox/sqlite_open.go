@@ -222,6 +222,7 @@ func (s *sqlite) others(context.Context) ([]string, error) { return nil, nil }
 
 func (s *sqlite) tell()            {}
 func (s *sqlite) attached()        {}
+func (s *sqlite) spool() *spool    { return nil }
 func (s *sqlite) mayDeliver() bool { return true }
 func (s *sqlite) start()           {}
 func (s *sqlite) writers() int     { return 1 }

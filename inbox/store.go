@@ -115,6 +115,9 @@ func (s *Store) Configure(st Settings) {
 	st.fillDefaults()
 	s.current.Store(&st)
 	s.room.change()
+	if sp := s.base.spool(); sp != nil {
+		sp.store.Configure(st)
+	}
 }
 
 func (s *Store) settings() Settings { return *s.current.Load() }

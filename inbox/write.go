@@ -24,6 +24,8 @@ type op struct {
 	erases bool
 	// moved is the file that it refers to, if that has just been moved to bodies/.
 	moved *moved
+	// hasty: what it stores may go to the spool as well.
+	hasty bool
 	// large: it writes a large body, so it has a transaction of its own.
 	large bool
 	// raw stands in for fn. It runs outside a transaction.
