@@ -282,6 +282,9 @@ func (s *Store) insertReport(t *tx, r *record, receipt Receipt, state string) (i
 	if err != nil {
 		return 0, err
 	}
+	if s.base.shared() {
+		return id, r.refs.insertAtOnce(t, id)
+	}
 	return id, r.refs.insert(t, id)
 }
 
@@ -290,6 +293,21 @@ func (r *refs) insert(t *tx, report int64) error {
 		_, err := t.exec(`INSERT INTO refs (kind, value, report) VALUES (?, ?, ?) ON CONFLICT DO NOTHING`, kind, value, report)
 		return err
 	})
+}
+
+// insertAtOnce is insert in one statement, where each is a way to a server and back.
+func (r *refs) insertAtOnce(t *tx, report int64) error {
+	var kinds, values []string
+	err := r.each(func(kind, value string) error {
+		kinds, values = append(kinds, kind), append(values, value)
+		return nil
+	})
+	if err != nil || len(kinds) == 0 {
+		return err
+	}
+	_, err = t.exec(`INSERT INTO refs (kind, value, report) SELECT new.kind, new.value, ?::bigint
+		FROM unnest(?::text[], ?::text[]) AS new (kind, value) ON CONFLICT DO NOTHING`, report, kinds, values)
+	return err
 }
 
 func insertDelivery(t *tx, report int64, h *Head, name string) error {

@@ -170,6 +170,15 @@ func (s *Store) isErased(t *tx, h *Head) (bool, error) {
 	if s.erased.Load() == 0 && !s.base.shared() || s.erasesOn(h) {
 		return false, nil
 	}
+	if s.base.shared() { // most often, one way to the server says that nothing was
+		var found bool
+		err := t.get([]any{&found}, `SELECT EXISTS (SELECT 1 FROM erased WHERE kind = ? AND value = ?
+			OR kind = ? AND value = ANY(?::text[]) OR kind = ? AND value = ANY(?::text[]))`,
+			EraseReport, h.ReportID, EraseConsent, h.ConsentIDs, EraseLink, h.LinkIDs)
+		if err != nil || !found {
+			return false, err
+		}
+	}
 	if found, err := countErased(t, EraseReport, []string{h.ReportID}); err != nil || found > 0 {
 		return found > 0, err
 	}
