@@ -51,6 +51,9 @@ func Move(ctx context.Context, from, to *Store, progress Progress) (Moved, error
 	if len(nodes) > 0 {
 		return Moved{}, fmt.Errorf("%w: %s is in use by %s: stop them, and wait some seconds", ErrLocked, from.place, strings.Join(nodes, ", "))
 	}
+	if err := differ(ctx, from, to); err != nil {
+		return Moved{}, err
+	}
 	m := &mover{from: from, to: to, progress: progress}
 	err = m.all(ctx)
 	return m.moved, err

@@ -541,3 +541,26 @@ func TestMoveOnlyWhereNobodyDelivers(t *testing.T) {
 		}
 	})
 }
+
+// A database has more than one name: what is moved to where it is would be removed.
+func TestMoveToItself(t *testing.T) {
+	onlySQLite(t)
+	t.Parallel()
+	here := side{Key: 1, Schema: "klavi", URL: postgrestest.Shared(t).Database(t), Dir: t.TempDir()}
+	filled := here.open(t)
+	fillAll(t, filled)
+	_ = filled.Close()
+	from, to := visit(t, here), visit(t, here)
+	want := contents(t, from)
+	if moved, err := Move(t.Context(), from, to, nil); err == nil || !strings.Contains(err.Error(), "is the same inbox as") {
+		t.Errorf("got %+v and %v, want that it is the same", moved, err)
+	}
+	checkContents(t, from, want)
+}
+
+// visit opens what is there as people do.
+func visit(t *testing.T, sd side) *Store {
+	o := sd.options(slog.New(slog.NewTextHandler(testLog{t}, nil)))
+	o.Visit = true
+	return openTest(t, o)
+}
