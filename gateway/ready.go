@@ -115,6 +115,8 @@ func reason(err error) string {
 		return "wrong_key"
 	case errors.Is(err, inbox.ErrFull):
 		return "full"
+	case errors.Is(err, inbox.ErrDraining):
+		return "draining"
 	default:
 		return "unavailable"
 	}

@@ -46,6 +46,7 @@ func (s *Store) calls() http.Handler {
 	handle("erase", func(ctx context.Context, c *call, _ Progress) (any, error) {
 		return s.Erase(ctx, c.Kind, c.Value, c.Who, c.Why)
 	})
+	handle("drain", func(ctx context.Context, _ *call, p Progress) (any, error) { return none, s.Drain(ctx, p) })
 	mux.HandleFunc("POST "+callsPath+"export", s.serveExport)
 	return mux
 }

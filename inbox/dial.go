@@ -196,6 +196,12 @@ func (c *Client) Erase(ctx context.Context, kind, value, who, why string) (recei
 	return receipt, err
 }
 
+// Drain is Store.Drain. When ctx ends, or this process does, the store takes reports
+// again.
+func (c *Client) Drain(ctx context.Context, progress Progress) error {
+	return c.call(ctx, "drain", &call{}, progress, nil)
+}
+
 // Export is Store.Export. Reading ends with the error that the store has met, if
 // it has met one.
 func (c *Client) Export(ctx context.Context, uid, who, why string) (io.ReadCloser, error) {

@@ -55,6 +55,10 @@ func (s *Store) NewDraft() (*Draft, error) {
 		return nil, fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
 	s.drafts.Store(d.uid, nil)
+	if s.draining.Load() > 0 { // who drains may not have seen this one
+		d.Abort()
+		return nil, ErrDraining
+	}
 	return d, nil
 }
 

@@ -128,6 +128,9 @@ func (s *Store) Admit() error {
 		return errClosed
 	default:
 	}
+	if s.draining.Load() > 0 {
+		return ErrDraining
+	}
 	if err := s.base.admit(); err != nil {
 		return err
 	}

@@ -42,6 +42,7 @@ type Store struct {
 
 	drafts sync.Map // the uids of those that are under way
 
+	draining    atomic.Int64 // by so many, or drained
 	erased      atomic.Int64 // 0: nothing was ever erased
 	untidy      atomic.Bool  // something was erased, and may still be found
 	quarantined atomic.Int64 // bytes

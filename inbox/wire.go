@@ -59,6 +59,7 @@ var kinds = []struct {
 	{"damaged", ErrDamaged},
 	{"locked", ErrLocked},
 	{"key", ErrKey},
+	{"draining", ErrDraining},
 	{"unavailable", ErrUnavailable},
 }
 

@@ -216,3 +216,13 @@ func TestNeedsAnAccount(t *testing.T) {
 		t.Errorf("got %v without the app klavi, want that it is missing", err)
 	}
 }
+
+// A machine that is to go.
+func TestDrained(t *testing.T) {
+	s, store := newOpenSite(t)
+	s.wantReady()
+	if err := store.Drain(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	s.wantReason("draining")
+}
