@@ -30,10 +30,11 @@ func TestDocsAreComplete(t *testing.T) {
 		written[flag] = false
 	}
 	known := map[string]bool{"--help": true}
-	for _, parent := range []*cobra.Command{reportsCommand(), routesCommand()} {
+	for _, parent := range []*cobra.Command{reportsCommand(), routesCommand(), inboxCommand()} {
 		for _, cmd := range parent.Commands() {
 			name := parent.Name() + " " + cmd.Name()
-			if !strings.Contains(page, "`"+name+"`") || !strings.Contains(page, "$ caddy klavi "+name+" --dir inbox") {
+			output := regexp.MustCompile(`(?m)^\$ caddy klavi ` + name + ` --(dir|from) inbox`)
+			if !strings.Contains(page, "`"+name+"`") || !output.MatchString(page) {
 				t.Errorf("got no word or no output of %q, want both", name)
 			}
 			cmd.Flags().VisitAll(func(f *pflag.Flag) { known["--"+f.Name] = true })

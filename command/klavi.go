@@ -16,12 +16,12 @@ func init() {
 		Usage: "<command>",
 		Short: "Tools for the gateway to Klavi",
 		Long: `Works with the gateway to Klavi from a shell: with the reports that wait in its
-inbox for the services that they are for, with the routes to these services, and
-against your own klavi_frontend, as an attacker would.`,
+inbox for the services that they are for, with the routes to these services, with
+the inbox as a whole, and against your own klavi_frontend, as an attacker would.`,
 		CobraFunc: func(cmd *cobra.Command) {
 			cmd.Args = noArguments
 			cmd.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
-			cmd.AddCommand(conformanceCommand(), reportsCommand(), routesCommand())
+			cmd.AddCommand(conformanceCommand(), reportsCommand(), routesCommand(), inboxCommand())
 			// Those below it have it, too. Caddy's own points to its own pages.
 			cmd.SetHelpTemplate(cmd.HelpTemplate() + helpFooter)
 			speakForItself(cmd)

@@ -30,23 +30,64 @@ type place struct {
 	// it is needed.
 	key     func() ([]byte, error)
 	keyFrom string // where it is read, empty for nowhere
+	side    side
+}
+
+// side is which one of two inboxes flags are about, from or to; empty where there is
+// but one.
+type side string
+
+// flag returns the name of a flag of that side.
+func (d side) flag(name string) string {
+	switch {
+	case d == "":
+		return "--" + name
+	case name == "dir":
+		return "--" + string(d)
+	case name == "encryption-key-file":
+		return "--" + string(d) + "-key-file"
+	}
+	return "--" + string(d) + "-" + name
 }
 
 // find reads the flags, and the config if it is needed. Nothing is opened yet.
 func (f *storeFlags) find() (*place, error) {
+	if err := f.conflict(); err != nil {
+		return nil, err
+	}
+	if f.given() && f.config == "" {
+		if f.account != "" || f.adapter != "" {
+			return nil, errors.New("--account and --adapter are about a config: give --config, or --dir or --postgres-url-file without them")
+		}
+		return f.findIn(nil)
+	}
+	c, err := f.readConfig()
+	if err != nil {
+		return nil, err
+	}
+	return f.findIn(c)
+}
+
+// given says whether the flags name an inbox, else it is that of the config.
+func (f *storeFlags) given() bool { return f.dir != "" || f.urlFile != "" }
+
+// conflict returns what flags cannot both be there.
+func (f *storeFlags) conflict() error {
+	flag := f.side.flag
 	switch {
 	case f.dir != "" && f.urlFile != "":
-		return nil, errors.New("--dir and --postgres-url-file are two inboxes: give one of them")
+		return fmt.Errorf("%s and %s are two inboxes: give one of them", flag("dir"), flag("postgres-url-file"))
 	case f.schema != "" && f.urlFile == "":
-		return nil, errors.New("--schema is for the database in --postgres-url-file, which is not given")
+		return fmt.Errorf("%s is for the database in %s, which is not given", flag("schema"), flag("postgres-url-file"))
 	}
-	w := &place{dir: f.dir, key: func() ([]byte, error) { return nil, nil }}
+	return nil
+}
+
+// findIn is find with what the config says, nil if it was not read.
+func (f *storeFlags) findIn(c *gateway.Inbox) (w *place, err error) {
+	w = &place{dir: f.dir, side: f.side, key: func() ([]byte, error) { return nil, nil }}
 	database := &gateway.PostgresInbox{Schema: f.schema}
-	if f.dir == "" && f.urlFile == "" || f.config != "" {
-		c, err := f.readConfig()
-		if err != nil {
-			return nil, err
-		}
+	if c != nil {
 		switch {
 		case f.dir != "":
 		case f.urlFile == "":
@@ -60,26 +101,23 @@ func (f *storeFlags) find() (*place, error) {
 		w.eraseOn, w.knowsConfig = c.EraseOn, true
 		w.key = func() ([]byte, error) { return w.configKey(c) }
 		w.keyFrom = "encryption_key of the config"
-	} else if f.account != "" || f.adapter != "" {
-		return nil, errors.New("--account and --adapter are about a config: give --config, or --dir or --postgres-url-file without them")
 	}
 	if f.urlFile != "" {
-		var err error
-		if database.URL, err = readSecret("--postgres-url-file", f.urlFile); err != nil {
+		flag := f.side.flag("postgres-url-file")
+		if database.URL, err = readSecret(flag, f.urlFile); err != nil {
 			return nil, err
 		}
 		if w.postgres, err = database.Resolve(f.accountName()); err != nil {
-			return nil, fmt.Errorf("--postgres-url-file: %w", err)
+			return nil, fmt.Errorf("%s: %w", flag, err)
 		}
 	}
 	if f.keyFile != "" {
-		w.key = func() ([]byte, error) { return readKey(f.keyFile) }
-		w.keyFrom = "--encryption-key-file"
+		w.keyFrom = f.side.flag("encryption-key-file")
+		w.key = func() ([]byte, error) { return readKey(w.keyFrom, f.keyFile) }
 	}
 	if w.postgres != nil {
 		return w, nil
 	}
-	var err error
 	w.dir, err = filepath.Abs(w.dir)
 	return w, err
 }
@@ -89,7 +127,7 @@ func (w *place) locate(account string, c *gateway.Inbox) (err error) {
 	if c.Postgres != nil {
 		if w.postgres, err = c.Postgres.Resolve(account); err != nil {
 			return fmt.Errorf("postgres: %w (placeholders are resolved with the environment of this command): "+
-				"give --postgres-url-file, if the URL is not right here", err)
+				"give %s, if the URL is not right here", err, w.side.flag("postgres-url-file"))
 		}
 		return nil
 	}
@@ -109,7 +147,10 @@ func (w *place) String() string {
 
 // alone says why no Caddy is asked.
 func (w *place) alone() string {
-	if w.postgres != nil {
+	switch {
+	case w.side != "":
+		return opensItself
+	case w.postgres != nil:
 		return asksDatabase
 	}
 	return notOpen
@@ -141,6 +182,9 @@ func (f *storeFlags) readConfig() (*gateway.Inbox, error) {
 		return nil, fmt.Errorf("the config: %w", err)
 	}
 	if len(text) == 0 {
+		if f.side != "" {
+			return nil, errors.New("erase_on and encryption_key of a config are needed: give --config, or do this where the Caddyfile is")
+		}
 		return nil, errors.New("which inbox? Give --dir or --config, or do this where the Caddyfile is")
 	}
 	var config struct {
@@ -179,7 +223,7 @@ func (w *place) configKey(c *gateway.Inbox) ([]byte, error) {
 	text, err := caddy.NewReplacer().ReplaceOrErr(c.EncryptionKey, true, true)
 	if err != nil {
 		return nil, fmt.Errorf("%s, so the encryption key is needed, and it is not in the environment of this command: "+
-			"%w; give --encryption-key-file", w.alone(), err)
+			"%w; give %s", w.alone(), err, w.side.flag("encryption-key-file"))
 	}
 	key, err := gateway.ParseKey(text)
 	if err != nil {
@@ -208,8 +252,7 @@ func readSecret(flag, path string) (string, error) {
 	return strings.TrimSuffix(strings.TrimSuffix(string(text), "\n"), "\r"), nil
 }
 
-func readKey(path string) ([]byte, error) {
-	const flag = "--encryption-key-file"
+func readKey(flag, path string) ([]byte, error) {
 	text, err := readSecret(flag, path)
 	if err != nil {
 		return nil, err

@@ -47,6 +47,7 @@ type storeFlags struct {
 	schema  string
 	keyFile string
 	json    bool
+	side    side
 
 	erases bool   // the command does
 	alone  string // once it is open here: why no Caddy is asked
@@ -87,8 +88,12 @@ not there any more or cannot be read; 2 it could not be done.`
 // stopped is but the usual reason: it may run with another key or directory.
 const notOpen = "no Caddy has this inbox open (is it stopped? else its log says why)"
 
-// asksDatabase is said in place of it where the inbox is in a database.
-const asksDatabase = "this asks the database itself, and no Caddy"
+// asksDatabase is said in place of it where the inbox is in a database, and
+// opensItself where no Caddy may have it open.
+const (
+	asksDatabase = "this asks the database itself, and no Caddy"
+	opensItself  = "this opens it itself"
+)
 
 // errNothing: what the flags choose is not there.
 var errNothing = fmt.Errorf("%w: no report is chosen by these flags", inbox.ErrNotFound)
@@ -144,23 +149,25 @@ func (f *storeFlags) open(ctx context.Context, cmd *cobra.Command) (store, error
 			"which events must reach their service before they are erased")
 	}
 	f.alone = where.alone()
-	return where.open(ctx, cmd)
+	s, err := where.open(ctx, cmd)
+	if err != nil {
+		return nil, err
+	}
+	return s, nil
 }
 
 // open opens an inbox that Caddy does not have open, or that is in a database.
-func (w *place) open(ctx context.Context, cmd *cobra.Command) (store, error) {
+func (w *place) open(ctx context.Context, cmd *cobra.Command) (*inbox.Store, error) {
 	key, err := w.key()
 	if err != nil {
 		return nil, err
 	}
-	s, err := inbox.Open(ctx, inbox.Options{
-		Dir: w.dir, Postgres: w.postgres, Visit: true, EncryptionKey: key, Unencrypted: key == nil,
-		Logger:   slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), &slog.HandlerOptions{Level: slog.LevelWarn})),
-		Settings: inbox.Settings{EraseOn: w.eraseOn},
-	})
+	s, err := inbox.Open(ctx, w.options(cmd, key))
 	switch {
 	case err == nil:
 		return s, nil
+	case errors.Is(err, inbox.ErrLocked) && w.side != "":
+		return nil, fmt.Errorf("%w: nobody else may have it open: stop that Caddy, or have it reload a config in which the inbox is another one", err)
 	case errors.Is(err, inbox.ErrLocked):
 		return nil, fmt.Errorf("%w, and there is no control.sock that it answers at: it may be another caddy klavi, "+
 			"or a Caddy that has just begun or could not make it (its log says so)", err)
@@ -172,10 +179,19 @@ func (w *place) open(ctx context.Context, cmd *cobra.Command) (store, error) {
 	return nil, w.explain(err)
 }
 
+// options are those of who only looks in.
+func (w *place) options(cmd *cobra.Command, key []byte) inbox.Options {
+	return inbox.Options{
+		Dir: w.dir, Postgres: w.postgres, Visit: true, EncryptionKey: key, Unencrypted: key == nil,
+		Logger:   slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), &slog.HandlerOptions{Level: slog.LevelWarn})),
+		Settings: inbox.Settings{EraseOn: w.eraseOn},
+	}
+}
+
 // whereKey says where the key of an inbox can come from that is not known yet.
 func (w *place) whereKey() string {
 	if w.knowsConfig {
-		return "there is no encryption_key in the config: give --encryption-key-file"
+		return "there is no encryption_key in the config: give " + w.side.flag("encryption-key-file")
 	}
 	return "give --config, if encryption_key is in it, or --encryption-key-file"
 }
@@ -190,11 +206,11 @@ func (w *place) explain(err error) error {
 	case errors.Is(err, fs.ErrPermission):
 		return fmt.Errorf("%w: it is for the user that Caddy runs as, and for root: put sudo -u <that user> before this", err)
 	case errors.Is(err, inbox.ErrNotFound) && w.byDefault:
-		return fmt.Errorf("%w, which is where the config has it for the user of this command: do this as the user that Caddy runs as, or give --dir", err)
+		return fmt.Errorf("%w, which is where the config has it for the user of this command: do this as the user that Caddy runs as, or give %s", err, w.side.flag("dir"))
 	case errors.Is(err, inbox.ErrNotFound) && w.relative:
-		return fmt.Errorf("%w, since dir in the config is relative to where Caddy was started: do this there, or give --dir", err)
+		return fmt.Errorf("%w, since dir in the config is relative to where Caddy was started: do this there, or give %s", err, w.side.flag("dir"))
 	case errors.Is(err, inbox.ErrNotFound):
-		return fmt.Errorf("%w: give --dir the directory of one", err)
+		return fmt.Errorf("%w: give %s the directory of one", err, w.side.flag("dir"))
 	}
 	return err
 }

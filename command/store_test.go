@@ -5,13 +5,17 @@ import (
 	"context"
 	"crypto/sha256"
 	"log/slog"
+	"os"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/caddy-klavi/caddy-klavi/inbox"
+	"github.com/caddy-klavi/caddy-klavi/inbox/postgrestest"
 )
+
+func TestMain(m *testing.M) { os.Exit(postgrestest.Main(m).Run()) }
 
 var testKey = bytes.Repeat([]byte{7}, 32)
 
