@@ -33,6 +33,10 @@ bench: ## ten minutes, on Linux (docs/performance.md); BENCH=<pattern> is only t
 		go test -run '^$$' -bench '$(BENCH)' ./inbox || exit 1; \
 	done >bin/bench-inbox.txt || (cat bin/bench-inbox.txt; false)
 	$(TOOL) benchstat bin/bench-inbox.txt
+	for round in 1 2 3 4 5; do \
+		go test -run '^$$' -bench '$(BENCH)' -benchtime 6000x ./faults || exit 1; \
+	done >bin/bench-fleet.txt || (cat bin/bench-fleet.txt; false)
+	$(TOOL) benchstat bin/bench-fleet.txt
 	if [ '$(BENCH)' = . ]; then go run ./bench; fi
 
 # For each of 12 points of storing and delivering, SOAK processes are killed there;

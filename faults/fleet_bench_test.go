@@ -32,6 +32,9 @@ func BenchmarkFleet(b *testing.B) {
 				f.add(f.database, "all "+u.URL)
 			}
 			eventually(b, "all nodes to be there", func() bool { return f.members() == int64(nodes) })
+			eventually(b, "all nodes to share the route", func() bool {
+				return postgrestest.Query[int64](b, f.database, "SELECT count(DISTINCT node) FROM klavi.slots WHERE n > 0")[0] == int64(nodes)
+			})
 			client := &http.Client{Timeout: time.Minute, Transport: &http.Transport{MaxIdleConnsPerHost: 64}}
 			post := func(n int64) error {
 				body := reportOf("pf_loans", fmt.Sprint("report-", n), 4<<10)
