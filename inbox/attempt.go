@@ -164,7 +164,7 @@ func (e *engine) record(j *job, r *result) {
 		if err == nil || errors.Is(err, errClosed) {
 			return
 		}
-		if !warned && !errors.Is(err, errAway) {
+		if !warned && !errors.Is(err, ErrAway) {
 			e.s.log.Error("an attempt to deliver cannot be recorded: its report waits until it can", "route", j.route.Name, "error", err)
 		}
 		timer := time.NewTimer(recordAgain)

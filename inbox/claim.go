@@ -47,7 +47,10 @@ type claim struct {
 	next    time.Time
 	now     int64
 	until   int64
-	busy    func(delivery int64) bool // it is claimed here already
+	// doubtful: an earlier one may have been made though it failed, of all but these.
+	doubtful bool
+	known    []int64
+	busy     func(delivery int64) bool // it is claimed here already
 
 	jobs    []*job
 	retried bool // one of them was tried before
@@ -81,15 +84,41 @@ const (
 	// What nobody has claimed, though somebody may be about to.
 	selectSkipped = `SELECT EXISTS (SELECT 1 FROM deliveries
 		WHERE state = 'waiting' AND kind = ? AND subject = ? AND retried = ? AND due <= ? AND (claimed_until IS NULL OR claimed_until < ?))`
+	selectOwn     = `SELECT id FROM deliveries WHERE state = 'waiting' AND kind = ? AND subject = ? AND claimed_by = ?`
 	updateClaim   = `UPDATE deliveries SET claimed_by = ?, claimed_until = ? WHERE id = ?`
 	updateRelease = `UPDATE deliveries SET claimed_by = NULL, claimed_until = NULL WHERE id = ? AND claimed_by = ?`
 )
+
+// forgotten gives up what an earlier claim of this lane has taken, if that failed and
+// was made all the same: nobody delivers it. What this node knows of stays claimed.
+func (c *claim) forgotten(s *Store, t *tx) error {
+	for _, q := range c.queues {
+		ids, err := t.ids(selectOwn, string(q.kind), q.name, s.owner)
+		if err != nil {
+			return err
+		}
+		for _, id := range ids {
+			if slices.Contains(c.known, id) {
+				continue
+			}
+			if _, err := t.exec(updateRelease, id, s.owner); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
 
 // take makes the claim. A claim that is forgotten costs nothing: the next
 // opening gives up all of them.
 func (c *claim) take(s *Store) error {
 	return s.writeLazy(context.Background(), func(t *tx) error {
 		c.jobs, c.retried = nil, false
+		if c.doubtful {
+			if err := c.forgotten(s, t); err != nil {
+				return err
+			}
+		}
 		fresh, err := c.candidates(s, t, 0, math.MaxInt64)
 		if err != nil {
 			return err

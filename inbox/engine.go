@@ -91,7 +91,7 @@ func (s *Store) startEngine(ctx context.Context) error {
 		lanes: make(map[string]*lane), queues: make(map[subject]*queue), busy: make(map[int64]struct{}),
 	}
 	var err error
-	if e.paused, err = s.readPauses(ctx); err != nil && (s.base.spool() == nil || !errors.Is(err, errAway)) {
+	if e.paused, err = s.readPauses(ctx); err != nil && (s.base.spool() == nil || !errors.Is(err, ErrAway)) {
 		return err
 	}
 	e.clock = clockSeen{wall: s.now(), steady: time.Now()}

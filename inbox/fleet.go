@@ -36,6 +36,7 @@ type fleet struct {
 	deaf   bool
 	hurry  time.Duration
 	joined bool
+	begun  bool          // to join: it may have joined without knowing
 	beats  chan struct{} // has it beat now
 	said   chan struct{} // something is to be said to the others
 
@@ -107,6 +108,7 @@ func (p *postgres) keepBeating(ctx context.Context) {
 // claimed, and shares the concurrency of the routes with the others.
 func (p *postgres) beat(ctx context.Context) error {
 	begun := time.Now()
+	p.fleet.begun = true
 	view, routes := p.here()
 	var slots map[string]int
 	var gone, known bool

@@ -120,7 +120,7 @@ func die(s *Store) {
 	p := s.base.(*postgres)
 	p.end()
 	p.running.Wait()
-	p.fleet.joined = false // nor when it closes
+	p.fleet.begun = false // nor when it closes
 }
 
 // What a node that is gone had claimed is delivered by the others: not while it is

@@ -36,7 +36,11 @@ func (e *engine) view() nodeView {
 		if q.due == never {
 			continue
 		}
-		v.Types = append(v.Types, typeRoute{sub.kind, sub.name, e.set.route(sub)})
+		t := typeRoute{Kind: sub.kind, Type: sub.name}
+		if q.lane != nil {
+			t.Route = q.lane.name
+		}
+		v.Types = append(v.Types, t)
 	}
 	slices.SortFunc(v.Types, func(a, b typeRoute) int {
 		return cmp.Or(cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Type, b.Type))

@@ -2,7 +2,9 @@ package inbox
 
 import (
 	"errors"
+	"maps"
 	"math"
+	"slices"
 	"time"
 )
 
@@ -27,7 +29,9 @@ type lane struct {
 	ahead  int       // so many are claimed before there is a worker for them
 	filled time.Time // the last claim that got all it asked for
 	stuck  bool      // claims fail
-	last   lastAttempt
+	// doubtful: the last claim may have been made, though it failed.
+	doubtful bool
+	last     lastAttempt
 }
 
 // lastAttempt is how the last attempt of a route ended.
@@ -111,9 +115,13 @@ func (l *lane) step() (wait int64, more bool) {
 		if c == nil {
 			return l.wait(now), true
 		}
+		if c.doubtful = l.doubtful; c.doubtful {
+			c.known = slices.Collect(maps.Keys(e.busy))
+		}
 		e.mu.Unlock()
 		err := c.take(e.s)
 		e.mu.Lock()
+		l.doubtful = err != nil && e.s.base.shared()
 		if l.cannotClaim(err) {
 			return int64(lookAgain), true
 		}
@@ -250,7 +258,7 @@ func (l *lane) giveBack() {
 
 // cannotClaim tells whether claims fail. It says so once.
 func (l *lane) cannotClaim(err error) bool {
-	if err != nil && !l.stuck && !errors.Is(err, errClosed) && !errors.Is(err, errAway) {
+	if err != nil && !l.stuck && !errors.Is(err, errClosed) && !errors.Is(err, ErrAway) {
 		l.e.s.log.Error("deliveries to a route wait: the inbox cannot be written", "route", l.name, "error", err)
 	}
 	l.stuck = err != nil

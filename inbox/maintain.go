@@ -45,7 +45,7 @@ func (s *Store) maintain(retain bool) {
 			timer.Reset(idleInterval)
 		}
 		if retain && ret.due(s.now()) {
-			if err := s.Retain(ctx); err != nil && ctx.Err() == nil && !errors.Is(err, errAway) {
+			if err := s.Retain(ctx); err != nil && ctx.Err() == nil && !errors.Is(err, ErrAway) {
 				s.log.Error("what is too old could not be removed from the inbox", "error", err)
 			}
 		}

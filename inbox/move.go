@@ -140,7 +140,7 @@ func (m *mover) moveSome(ctx context.Context, batch []*carried) error {
 	case len(batch) == 1 && (errors.Is(err, batch[0].damage) || errors.Is(err, ErrDamaged)):
 		m.leave(batch[0].uid, err)
 		return nil
-	case ctx.Err() != nil, errors.Is(err, errAway), errors.Is(err, ErrFull), errors.Is(err, errClosed), errors.As(err, new(uncertainError)):
+	case ctx.Err() != nil, errors.Is(err, ErrAway), errors.Is(err, ErrFull), errors.Is(err, errClosed), errors.As(err, new(uncertainError)):
 		return err
 	case len(batch) == 1:
 		if m.to.base.admit() != nil || m.from.base.admit() != nil {

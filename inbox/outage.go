@@ -57,14 +57,14 @@ func (o *outage) end(begun time.Time) (took time.Duration, was bool) {
 func pgFailure(err error) error {
 	var uncertain uncertainError
 	switch {
-	case err == nil, errors.Is(err, errAway):
+	case err == nil, errors.Is(err, ErrAway):
 		return err
 	case errors.As(err, &uncertain):
 		return uncertainError{pgFailure(uncertain.error)}
 	case pgCode(err) == "53100": // disk_full
 		return fmt.Errorf("%w: %s", ErrFull, reason(err))
 	case isAway(err):
-		return fmt.Errorf("%w: %s", errAway, reason(err))
+		return fmt.Errorf("%w: %s", ErrAway, reason(err))
 	}
 	return failure(err)
 }
@@ -72,7 +72,7 @@ func pgFailure(err error) error {
 // failure is pgFailure, and notes what the error says of the database.
 func (p *postgres) failure(err error) error {
 	failed := pgFailure(err)
-	if !errors.Is(failed, errAway) || errors.Is(err, errAway) {
+	if !errors.Is(failed, ErrAway) || errors.Is(err, ErrAway) {
 		return failed
 	}
 	if p.outage.begin(failed) {
@@ -177,7 +177,7 @@ func (p *postgres) ask(limit time.Duration) error {
 	var mode string
 	err := p.db.QueryRowContext(ctx, `SHOW transaction_read_only`).Scan(&mode)
 	if mode == "on" {
-		return p.failure(fmt.Errorf("%w is read-only", errAway))
+		return p.failure(fmt.Errorf("%w is read-only", ErrAway))
 	}
 	return p.failure(err)
 }

@@ -19,10 +19,8 @@ const (
 // come back. The store says so by itself, once, and when it has come back.
 var ErrAway = fmt.Errorf("%w: the database", ErrUnavailable)
 
-var errAway = ErrAway
-
 // errNotTried: it was away before.
-var errNotTried = fmt.Errorf("%w is away", errAway)
+var errNotTried = fmt.Errorf("%w is away", ErrAway)
 
 // submitPatiently has an operation that stores a report wait for a database that
 // is away, as long as the one who sent it does.
@@ -41,7 +39,7 @@ func (s *Store) submitPatiently(ctx context.Context, newOp func() *op) error {
 			return away
 		}
 		away = err
-		if !errors.Is(err, errAway) || time.Now().After(until) || ctx.Err() != nil {
+		if !errors.Is(err, ErrAway) || time.Now().After(until) || ctx.Err() != nil {
 			return err
 		}
 		timer := time.NewTimer(outageAgain)

@@ -100,12 +100,15 @@ func openPostgresStore(ctx context.Context, store *Store, o *Options) error {
 	switch {
 	case err == nil:
 		p.usable.Store(true)
-	case p.sp != nil && errors.Is(pgFailure(err), errAway):
+	case p.sp != nil && errors.Is(pgFailure(err), ErrAway):
 		_ = p.failure(err)
 		p.sp.away.Store(true)
 	default:
 		p.close()
-		return pgFailure(err)
+		if err = pgFailure(err); !strings.Contains(err.Error(), p.place) {
+			err = fmt.Errorf("%w (%s)", err, p.place)
+		}
+		return err
 	}
 	return nil
 }
@@ -158,7 +161,7 @@ func (p *postgres) close() {
 		p.notify(context.Background())
 	default:
 	}
-	if p.fleet.joined {
+	if p.fleet.begun && p.outage.get() == nil { // else they find out
 		ctx, cancel := context.WithTimeout(context.Background(), connectTime)
 		defer cancel()
 		if err := p.leave(ctx); err != nil {
@@ -216,7 +219,7 @@ func (t pgTx) get(dest []any, query string, args ...any) error {
 // hour.
 func (p *postgres) read(ctx context.Context, fn func(reads) error) error {
 	if !p.usable.Load() {
-		return errAway
+		return ErrAway
 	}
 	limited, cancel := context.WithTimeout(ctx, largeTime)
 	defer cancel()
@@ -234,7 +237,7 @@ func (p *postgres) read(ctx context.Context, fn func(reads) error) error {
 // begun again.
 func (p *postgres) transact(ops []*op) error {
 	if !p.usable.Load() {
-		return errAway
+		return ErrAway
 	}
 	hasty := slices.ContainsFunc(ops, func(o *op) bool { return o.hasty })
 	limit := transactTime
@@ -344,7 +347,7 @@ func (p *postgres) lockKey(what, id string) int64 {
 
 // retryAlone is true where one of them is wrong: all others could be, too, while
 // the database is away.
-func (p *postgres) retryAlone(err error) bool { return !errors.Is(err, errAway) }
+func (p *postgres) retryAlone(err error) bool { return !errors.Is(err, ErrAway) }
 
 // writers leaves connections to those who read.
 func (p *postgres) writers() int { return max(p.pool/2, 1) }

@@ -109,7 +109,7 @@ func (p *postgres) createDraft(uid string) (*os.File, error) {
 			return f, nil
 		}
 	}
-	f, err := os.CreateTemp(p.files.dir, "klavi-report-")
+	f, err := os.CreateTemp(p.files.dir, "klavi-inbox-")
 	if err == nil {
 		_ = os.Remove(f.Name()) // where that cannot be yet, dropDraft does it
 	}

@@ -44,7 +44,7 @@ func (p *postgres) handOver(ctx context.Context) {
 			return
 		case err == nil:
 			said = ""
-		case !errors.Is(err, errAway) && err.Error() != said: // that is said elsewhere
+		case !errors.Is(err, ErrAway) && err.Error() != said: // that is said elsewhere
 			said = err.Error()
 			p.log.Error("what is in the spool cannot be handed over to the database of the inbox: it is kept, and it is tried again",
 				"inbox", p.place, "dir", p.sp.store.dir, "error", err)

@@ -11,6 +11,7 @@ import (
 // again only when Klavi could have meant it, and never as if it were new while there
 // is a record of it.
 func TestReplay(t *testing.T) {
+	onlySQLite(t) // a year of heartbeats is a long time
 	const day = 24 * time.Hour
 	keep := func(o *Options) { o.KeepRecord = 2 * day }
 	bubble(t, keep, func(t *testing.T, s *Store) {

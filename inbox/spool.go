@@ -56,7 +56,7 @@ func (sp *spool) instead() bool { return sp != nil && sp.away.Load() }
 // report that is refused may not come again. Whether it has the report all the same,
 // the uid tells when it is handed over.
 func (sp *spool) takes(ctx context.Context, err error) bool {
-	if sp != nil && errors.Is(err, errAway) && !errors.Is(err, errNotTried) {
+	if sp != nil && errors.Is(err, ErrAway) && !errors.Is(err, errNotTried) {
 		sp.away.Store(true)
 	}
 	return sp != nil && err != nil && ctx.Err() == nil && !errors.Is(err, errClosed)

@@ -56,7 +56,7 @@ func (e *engine) watch() {
 		if idle {
 			continue
 		}
-		if err := e.watchOnce(); err != nil && !errors.Is(err, errClosed) && !errors.Is(err, errAway) {
+		if err := e.watchOnce(); err != nil && !errors.Is(err, errClosed) && !errors.Is(err, ErrAway) {
 			e.s.log.Error("looking for what waits in the inbox failed", "error", err)
 		}
 		if more = nil; e.emptyAt >= 0 {
