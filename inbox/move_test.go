@@ -16,6 +16,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -307,12 +308,19 @@ func TestMoveAgainAfterAnError(t *testing.T) {
 		fillAll(t, from)
 		want := contents(t, from)
 		known, failures := 0, 0
+		var moving atomic.Bool
 		for i := 0; ; i++ {
 			at := movePoints[i%len(movePoints)]
 			broken := errors.New("broken")
-			faultAt(from, to, at.store, at.point, 1+i/2, func() error { return broken })
+			faultAt(from, to, at.store, at.point, 1+i/2, func() error {
+				if !moving.Load() {
+					return nil
+				}
+				return broken
+			})
+			moving.Store(true)
 			moved, err := Move(t.Context(), from, to, nil)
-			from.files.fault, to.files.fault = nil, nil
+			moving.Store(false)
 			known += moved.Known
 			if err == nil {
 				break

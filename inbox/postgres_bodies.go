@@ -109,6 +109,9 @@ func (p *postgres) createDraft(uid string) (*os.File, error) {
 			return f, nil
 		}
 	}
+	if f, ok := nameless(p.files.dir); ok {
+		return f, nil
+	}
 	f, err := os.CreateTemp(p.files.dir, "klavi-inbox-")
 	if err == nil {
 		_ = os.Remove(f.Name()) // where that cannot be yet, dropDraft does it

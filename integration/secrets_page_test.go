@@ -33,9 +33,10 @@ func TestSecurityPageNamesTests(t *testing.T) {
 	}
 }
 
-// The page on the inbox names tests, too: one for each failure.
+// The pages on the inbox name tests, too: one for each failure.
 func TestReportsPageNamesTests(t *testing.T) {
 	namesTests(t, readFile(t, "../docs/reports.md"), 40)
+	namesTests(t, readFile(t, "../docs/fleet.md"), 25)
 }
 
 // namesTests sees to it that all tests that a page names are there, and that it
