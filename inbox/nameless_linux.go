@@ -15,5 +15,5 @@ func nameless(dir string) (*os.File, bool) {
 	if err != nil {
 		return nil, false
 	}
-	return os.NewFile(uintptr(fd), ""), true //nolint:gosec // it is no negative number
+	return os.NewFile(uintptr(fd), ""), true
 }
