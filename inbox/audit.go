@@ -17,8 +17,7 @@ type Action struct {
 // noteAction records what a person does, in the transaction that does it. About
 // is the UID of a report or the name of a route.
 func (s *Store) noteAction(t *tx, who, what, about, why string) error {
-	_, err := t.exec(`INSERT INTO audit (at, who, what, uid, why) VALUES (?, ?, ?, ?, ?)`, s.milli(), who, what, about, why)
-	return err
+	return t.exec(`INSERT INTO audit (at, who, what, uid, why) VALUES (?, ?, ?, ?, ?)`, s.milli(), who, what, about, why)
 }
 
 // Audit returns the records that the filter chooses, with where they went and

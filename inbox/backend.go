@@ -75,15 +75,22 @@ type backend interface {
 	close()
 }
 
-// statements are what an operation does in its transaction.
+// statements are what an operation does in its transaction, in this order. What it
+// gives them must not change before its end.
 type statements interface {
-	// exec runs a statement that returns no rows.
-	exec(query string, args ...any) (sql.Result, error)
-	// rows runs a query. The rows must be closed before the next statement.
-	rows(query string, args ...any) (*sql.Rows, error)
+	// exec runs a statement of which nothing is to be known. That it has failed may be
+	// said by one that follows, or by the end of the transaction.
+	exec(query string, args ...any) error
+	// count runs a statement at once, and returns how many rows it has changed.
+	count(query string, args ...any) (int64, error)
+	// each runs a query, and has scan read each of its rows. scan runs no statement.
+	each(scan func(row) error, query string, args ...any) error
 	// get reads the one row of a query into dest. Without a row, it is sql.ErrNoRows.
 	get(dest []any, query string, args ...any) error
 }
+
+// row is what a query has found.
+type row interface{ Scan(dest ...any) error }
 
 // tx is a transaction. It is used by one goroutine, and not after the function
 // that got it has returned.

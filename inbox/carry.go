@@ -258,14 +258,14 @@ func (r *carried) insert(t *tx, s *Store, id int64, body bool) error {
 		ids[d.id] = to
 	}
 	for _, a := range r.attempts {
-		_, err := t.exec(`INSERT INTO attempts (delivery, report, node, route, at, took, status, reason) VALUES (?, ?, ?, ?, ?, ?, ?, ?)`,
+		err := t.exec(`INSERT INTO attempts (delivery, report, node, route, at, took, status, reason) VALUES (?, ?, ?, ?, ?, ?, ?, ?)`,
 			ids[a.delivery], id, a.node, a.route, a.at, a.took, a.status, a.reason)
 		if err != nil {
 			return err
 		}
 	}
 	for _, a := range r.actions {
-		_, err := t.exec(`INSERT INTO audit (at, who, what, uid, why) VALUES (?, ?, ?, ?, ?)`, a.at, a.who, a.what, a.uid, a.why)
+		err := t.exec(`INSERT INTO audit (at, who, what, uid, why) VALUES (?, ?, ?, ?, ?)`, a.at, a.who, a.what, a.uid, a.why)
 		if err != nil {
 			return err
 		}
@@ -275,7 +275,7 @@ func (r *carried) insert(t *tx, s *Store, id int64, body bool) error {
 
 // insertBodyOf writes the body of a report under the key of this store.
 func (s *Store) insertBodyOf(t *tx, r *carried, id int64) error {
-	_, err := t.exec(`INSERT INTO bodies (report, key, head, file, stored, body) VALUES (?, ?, ?, ?, ?, ?)`,
+	err := t.exec(`INSERT INTO bodies (report, key, head, file, stored, body) VALUES (?, ?, ?, ?, ?, ?)`,
 		id, s.keys.wrap(r.plain, r.uid), r.sealed, nullable(r.file), r.stored, r.body)
 	if err != nil {
 		return err
@@ -304,7 +304,7 @@ func (s *Store) removeCarried(t *tx, r *carried) error {
 		return err
 	}
 	for _, a := range r.actions {
-		if _, err := t.exec(`DELETE FROM audit WHERE id = ?`, a.id); err != nil {
+		if err := t.exec(`DELETE FROM audit WHERE id = ?`, a.id); err != nil {
 			return err
 		}
 	}

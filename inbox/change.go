@@ -35,16 +35,16 @@ type target struct {
 func (s *Store) Retry(ctx context.Context, f Filter, who string, progress Progress) (int, error) {
 	return s.change(ctx, f, progress, func(t *tx, d *target) error {
 		now := s.milli()
-		_, err := t.exec(`UPDATE deliveries SET state = 'waiting', failures = 0, retried = 0, due = ?, since = ? WHERE id = ? AND state = 'dead'`,
+		err := t.exec(`UPDATE deliveries SET state = 'waiting', failures = 0, retried = 0, due = ?, since = ? WHERE id = ? AND state = 'dead'`,
 			now, now, d.id)
 		if err != nil {
 			return err
 		}
-		_, err = t.exec(`UPDATE deliveries SET failures = 0, retried = 0, due = ? WHERE id = ? AND state = 'waiting' AND retried = 1`, now, d.id)
+		err = t.exec(`UPDATE deliveries SET failures = 0, retried = 0, due = ? WHERE id = ? AND state = 'waiting' AND retried = 1`, now, d.id)
 		if err != nil {
 			return err
 		}
-		if _, err := t.exec(`UPDATE reports SET state = 'waiting', ended = NULL WHERE id = ? AND state = 'dead'`, d.report); err != nil {
+		if err := t.exec(`UPDATE reports SET state = 'waiting', ended = NULL WHERE id = ? AND state = 'dead'`, d.report); err != nil {
 			return err
 		}
 		t.then(func() {
@@ -66,7 +66,7 @@ func (s *Store) Drop(ctx context.Context, f Filter, who, why string, progress Pr
 		return n, err
 	}
 	m, err := s.change(ctx, f, progress, func(t *tx, d *target) error {
-		_, err := t.exec(`UPDATE deliveries SET state = 'dropped' WHERE id = ? AND state IN ('waiting', 'dead')`, d.id)
+		err := t.exec(`UPDATE deliveries SET state = 'dropped' WHERE id = ? AND state IN ('waiting', 'dead')`, d.id)
 		if err != nil {
 			return err
 		}

@@ -3,7 +3,6 @@ package inbox
 import (
 	"cmp"
 	"context"
-	"database/sql"
 	"math"
 	"slices"
 	"time"
@@ -101,7 +100,7 @@ func (c *claim) forgotten(s *Store, t *tx) error {
 			if slices.Contains(c.known, id) {
 				continue
 			}
-			if _, err := t.exec(updateRelease, id, s.owner); err != nil {
+			if err := t.exec(updateRelease, id, s.owner); err != nil {
 				return err
 			}
 		}
@@ -133,7 +132,7 @@ func (c *claim) take(s *Store) error {
 		}
 		for _, j := range c.jobs {
 			for _, id := range j.deliveries {
-				if _, err := t.exec(updateClaim, s.owner, c.until, id); err != nil {
+				if err := t.exec(updateClaim, s.owner, c.until, id); err != nil {
 					return err
 				}
 			}
@@ -154,9 +153,9 @@ func (c *claim) candidates(s *Store, t *tx, retried int, due int64) ([]candidate
 	}
 	var found []candidate
 	for i, q := range c.queues {
-		err := t.each(func(rows *sql.Rows) error {
+		err := t.each(func(r row) error {
 			d := candidate{queue: i, retried: retried == 1}
-			err := rows.Scan(&d.id, &d.report, &d.due, &d.since, &d.attempts, &d.failures)
+			err := r.Scan(&d.id, &d.report, &d.due, &d.since, &d.attempts, &d.failures)
 			if !c.busy(d.id) {
 				found = append(found, d)
 			}
@@ -221,11 +220,11 @@ func (c *claim) job(s *Store, t *tx, d candidate) (*job, error) {
 	if sub.kind != KindEvent {
 		return j, nil
 	}
-	err := t.each(func(rows *sql.Rows) error {
+	err := t.each(func(r row) error {
 		var id, since int64
 		var attempts, failures int
 		other := subject{kind: sub.kind}
-		if err := rows.Scan(&id, &other.name, &attempts, &failures, &since); err != nil {
+		if err := r.Scan(&id, &other.name, &attempts, &failures, &since); err != nil {
 			return err
 		}
 		if id == d.id || c.busy(id) || c.set.route(other) != c.route {
@@ -237,21 +236,6 @@ func (c *claim) job(s *Store, t *tx, d candidate) (*job, error) {
 		return nil
 	}, selectSiblings+s.lockRows, d.report, c.now)
 	return j, err
-}
-
-// each has every row of a query scanned.
-func (t *tx) each(scan func(*sql.Rows) error, query string, args ...any) error {
-	rows, err := t.rows(query, args...)
-	if err != nil {
-		return err
-	}
-	defer rows.Close()
-	for rows.Next() {
-		if err := scan(rows); err != nil {
-			return err
-		}
-	}
-	return rows.Err()
 }
 
 // findNext finds out when each queue has more.
@@ -308,7 +292,7 @@ func (s *Store) unclaim(jobs []*job) error {
 	return s.writeLazy(context.Background(), func(t *tx) error {
 		for _, j := range jobs {
 			for _, id := range j.deliveries {
-				if _, err := t.exec(updateRelease, id, s.owner); err != nil {
+				if err := t.exec(updateRelease, id, s.owner); err != nil {
 					return err
 				}
 			}

@@ -225,7 +225,7 @@ func (s *Store) insert(t *tx, r *record, receipt Receipt) error {
 	if err != nil {
 		return err
 	}
-	_, err = t.exec(`INSERT INTO bodies (report, key, head, file, stored, body) VALUES (?, ?, ?, ?, ?, ?)`,
+	err = t.exec(`INSERT INTO bodies (report, key, head, file, stored, body) VALUES (?, ?, ?, ?, ?, ?)`,
 		id, r.key, r.sealed, nullable(r.file), r.stored, r.body)
 	if err != nil {
 		return err
@@ -290,8 +290,7 @@ func (s *Store) insertReport(t *tx, r *record, receipt Receipt, state string) (i
 
 func (r *refs) insert(t *tx, report int64) error {
 	return r.each(func(kind, value string) error {
-		_, err := t.exec(`INSERT INTO refs (kind, value, report) VALUES (?, ?, ?) ON CONFLICT DO NOTHING`, kind, value, report)
-		return err
+		return t.exec(`INSERT INTO refs (kind, value, report) VALUES (?, ?, ?) ON CONFLICT DO NOTHING`, kind, value, report)
 	})
 }
 
@@ -305,16 +304,14 @@ func (r *refs) insertAtOnce(t *tx, report int64) error {
 	if err != nil || len(kinds) == 0 {
 		return err
 	}
-	_, err = t.exec(`INSERT INTO refs (kind, value, report) SELECT new.kind, new.value, ?::bigint
+	return t.exec(`INSERT INTO refs (kind, value, report) SELECT new.kind, new.value, ?::bigint
 		FROM unnest(?::text[], ?::text[]) AS new (kind, value) ON CONFLICT DO NOTHING`, report, kinds, values)
-	return err
 }
 
 func insertDelivery(t *tx, report int64, h *Head, name string) error {
 	received := h.Received.UnixMilli()
-	_, err := t.exec(`INSERT INTO deliveries (report, kind, subject, state, attempts, due, since) VALUES (?, ?, ?, 'waiting', 0, ?, ?)`,
+	return t.exec(`INSERT INTO deliveries (report, kind, subject, state, attempts, due, since) VALUES (?, ?, ?, 'waiting', 0, ?, ?)`,
 		report, string(h.Kind), name, received, received)
-	return err
 }
 
 // number is a yes or no as it stands in the database.

@@ -7,26 +7,21 @@ const selectStored = `SELECT r.kind, r.type, sum(b.stored) FROM bodies b CROSS J
 func (s *Store) count(t *tx) error {
 	held := make(map[subject]int64)
 	var all int64
-	rows, err := t.rows(selectStored)
-	if err != nil {
-		return err
-	}
-	defer rows.Close()
-	for rows.Next() {
+	err := t.each(func(r row) error {
 		var kind, types string
 		var n int64
-		if err := rows.Scan(&kind, &types, &n); err != nil {
+		if err := r.Scan(&kind, &types, &n); err != nil {
 			return err
 		}
 		all += n
 		for _, name := range typesOf(types) {
 			held[subject{Kind(kind), name}] += n
 		}
-	}
-	if err := rows.Err(); err != nil {
+		return nil
+	}, selectStored)
+	if err != nil {
 		return err
 	}
-	_ = rows.Close()
 	s.room.set(all, held)
 	var erased, quarantined int64
 	if err := t.get([]any{&erased, &quarantined}, `SELECT (SELECT count(*) FROM erased),

@@ -83,7 +83,7 @@ func end(t testing.TB, s *Store, uid, state string) {
 		if err := tx.get([]any{&id}, `SELECT id FROM reports WHERE uid = ?`, uid); err != nil {
 			return err
 		}
-		if _, err := tx.exec(`UPDATE deliveries SET state = ? WHERE report = ?`, state, id); err != nil {
+		if err := tx.exec(`UPDATE deliveries SET state = ? WHERE report = ?`, state, id); err != nil {
 			return err
 		}
 		return s.end(tx, id, state)

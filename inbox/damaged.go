@@ -18,11 +18,11 @@ func (s *Store) markDamaged(t *tx, id int64, reason string) error {
 	if err != nil {
 		return err
 	}
-	if _, err := t.exec(`UPDATE reports SET state = 'damaged', ended = ? WHERE id = ?`, s.milli(), id); err != nil {
+	if err := t.exec(`UPDATE reports SET state = 'damaged', ended = ? WHERE id = ?`, s.milli(), id); err != nil {
 		return err
 	}
 	// A status would be that of an attempt before, which the reason is not about.
-	_, err = t.exec(`UPDATE deliveries SET state = 'dead', claimed_by = NULL, claimed_until = NULL, status = NULL, reason = ?
+	err = t.exec(`UPDATE deliveries SET state = 'dead', claimed_by = NULL, claimed_until = NULL, status = NULL, reason = ?
 		WHERE report = ? AND state = 'waiting'`, reason, id)
 	if err != nil {
 		return err

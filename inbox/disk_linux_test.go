@@ -378,8 +378,7 @@ func testOpensOnAFullDisk(t *testing.T, f *fullDisk, reserve bool) {
 	t.Helper()
 	uids := f.fill(0)
 	err := f.s.write(t.Context(), func(tx *tx) error { // some of it was under way
-		_, err := tx.exec(`UPDATE deliveries SET claimed_by = 'test', claimed_until = 1`)
-		return err
+		return tx.exec(`UPDATE deliveries SET claimed_by = 'test', claimed_until = 1`)
 	})
 	if err != nil {
 		t.Fatal(err)

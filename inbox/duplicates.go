@@ -23,40 +23,38 @@ type known struct {
 // ahead is for how much later one that is here already may have come.
 func (s *Store) find(t *tx, r *record, now time.Time, ahead time.Duration) (known, error) {
 	k := known{receipt: Receipt{UID: r.uid}}
-	rows, err := t.rows(`SELECT id, uid, digest, received, state FROM reports WHERE report_id = ? AND kind = ? ORDER BY id DESC LIMIT 100`,
-		r.head.ReportID, string(r.head.Kind))
-	if err != nil {
-		return k, err
-	}
-	defer rows.Close()
 	newest := true // of the copies
-	for rows.Next() {
+	err := t.each(func(found row) error {
 		var (
 			id, received int64
 			uid, state   string
 			digest       []byte
 		)
-		if err := rows.Scan(&id, &uid, &digest, &received, &state); err != nil {
-			return k, err
+		if err := found.Scan(&id, &uid, &digest, &received, &state); err != nil || k.stored || k.receipt.Duplicate {
+			return err
 		}
 		if uid == r.uid {
-			return known{receipt: Receipt{UID: uid}, stored: true}, nil
+			k = known{receipt: Receipt{UID: uid}, stored: true}
+			return nil
 		}
 		if !bytes.Equal(digest, r.digest[:]) {
 			k.receipt.Conflict = true
-			continue
+			return nil
 		}
 		age := now.Sub(time.UnixMilli(received))
 		if newest && kept(state) && age >= -ahead && age < duplicateTime {
-			return known{receipt: Receipt{UID: uid, Duplicate: true}}, nil
+			k = known{receipt: Receipt{UID: uid, Duplicate: true}}
+			return nil
 		}
 		newest = false
 		k.receipt.Repeat = true
 		if state == "dead" {
 			k.dead = append(k.dead, id)
 		}
-	}
-	return k, rows.Err()
+		return nil
+	}, `SELECT id, uid, digest, received, state FROM reports WHERE report_id = ? AND kind = ? ORDER BY id DESC LIMIT 100`,
+		r.head.ReportID, string(r.head.Kind))
+	return k, err
 }
 
 // kept says of the state of a report that a copy of it need not be stored.
@@ -72,7 +70,7 @@ func kept(state string) bool {
 // replace ends the dead copies of a report that has come again.
 func (s *Store) replace(t *tx, dead []int64) error {
 	for _, id := range dead {
-		_, err := t.exec(`UPDATE deliveries SET state = 'dropped', reason = 'sent again by Klavi' WHERE report = ? AND state = 'dead'`, id)
+		err := t.exec(`UPDATE deliveries SET state = 'dropped', reason = 'sent again by Klavi' WHERE report = ? AND state = 'dead'`, id)
 		if err != nil {
 			return err
 		}

@@ -86,7 +86,7 @@ func (s *Store) erase(t *tx, kind, value, who, why string) ([]ErasedReport, erro
 		}
 	}
 	for _, v := range values {
-		_, err := t.exec(`INSERT INTO erased (kind, value, at) VALUES (?, ?, ?) ON CONFLICT DO NOTHING`, kind, v, s.milli())
+		err := t.exec(`INSERT INTO erased (kind, value, at) VALUES (?, ?, ?) ON CONFLICT DO NOTHING`, kind, v, s.milli())
 		if err != nil {
 			return nil, err
 		}
@@ -98,7 +98,7 @@ func (s *Store) erase(t *tx, kind, value, who, why string) ([]ErasedReport, erro
 
 // destroyAll ends the reports of a consent, of a link or under an id.
 func (s *Store) destroyAll(t *tx, kind, value string) ([]ErasedReport, error) {
-	type row struct {
+	type destroyed struct {
 		id int64
 		ErasedReport
 	}
@@ -106,28 +106,21 @@ func (s *Store) destroyAll(t *tx, kind, value string) ([]ErasedReport, error) {
 	if kind == EraseReport {
 		query = `SELECT id, uid, report_id, state, kind, type FROM reports WHERE ?1 = 'report' AND (report_id = ?2 OR uid = ?2) ORDER BY id`
 	}
-	rows, err := t.rows(query, kind, value)
+	var found []destroyed
+	err := t.each(func(r row) error {
+		var d destroyed
+		var of, types string
+		if err := r.Scan(&d.id, &d.UID, &d.ReportID, &d.State, &of, &types); err != nil {
+			return err
+		}
+		if Kind(of) != KindEvent || !s.erasesOnAny(typesOf(types)) {
+			found = append(found, d)
+		}
+		return nil
+	}, query, kind, value)
 	if err != nil {
 		return nil, err
 	}
-	defer rows.Close()
-	var found []row
-	for rows.Next() {
-		var r row
-		var of, types string
-		if err := rows.Scan(&r.id, &r.UID, &r.ReportID, &r.State, &of, &types); err != nil {
-			return nil, err
-		}
-		if Kind(of) == KindEvent && s.erasesOnAny(typesOf(types)) {
-			continue
-		}
-		found = append(found, r)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, err
-	}
-	_ = rows.Close()
-
 	reports := make([]ErasedReport, 0, len(found))
 	for _, r := range found {
 		if r.Destroyed, err = s.destroy(t, r.id); err != nil {
@@ -155,13 +148,11 @@ func (s *Store) destroy(t *tx, id int64) (bool, error) {
 }
 
 func eraseDeliveries(t *tx, report int64) error {
-	_, err := t.exec(`UPDATE deliveries SET state = 'dropped', reason = 'erased' WHERE report = ? AND state IN ('waiting', 'dead')`, report)
-	return err
+	return t.exec(`UPDATE deliveries SET state = 'dropped', reason = 'erased' WHERE report = ? AND state IN ('waiting', 'dead')`, report)
 }
 
 func (s *Store) audit(t *tx, who, what, uid, why string) error {
-	_, err := t.exec(`INSERT INTO audit (at, who, what, uid, why) VALUES (?, ?, ?, ?, ?)`, s.milli(), who, what, uid, why)
-	return err
+	return t.exec(`INSERT INTO audit (at, who, what, uid, why) VALUES (?, ?, ?, ?, ?)`, s.milli(), who, what, uid, why)
 }
 
 // isErased says whether a report is about something that was erased. An array of

@@ -43,8 +43,7 @@ func refuseWrites(t testing.TB, s *Store, on string) (end func()) {
 	t.Helper()
 	run := func(query string) {
 		err := s.write(context.Background(), func(tx *tx) error {
-			_, err := tx.exec(query)
-			return err
+			return tx.exec(query)
 		})
 		if err != nil {
 			t.Error(err)

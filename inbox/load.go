@@ -59,7 +59,7 @@ func (k *keyring) open(uid string, wrapped, head []byte) (*sealer, []byte, error
 // end writes down that a report has ended: delivered, dropped, erased or dead.
 // Unless it is dead, its body and its key go.
 func (s *Store) end(t *tx, id int64, state string) error {
-	if _, err := t.exec(`UPDATE reports SET state = ?, ended = ? WHERE id = ?`, state, s.milli(), id); err != nil {
+	if err := t.exec(`UPDATE reports SET state = ?, ended = ? WHERE id = ?`, state, s.milli(), id); err != nil {
 		return err
 	}
 	if state == "dead" {
@@ -83,7 +83,7 @@ func (s *Store) discard(t *tx, id int64) error {
 	if err != nil {
 		return err
 	}
-	if _, err := t.exec(`DELETE FROM bodies WHERE report = ?`, id); err != nil {
+	if err := t.exec(`DELETE FROM bodies WHERE report = ?`, id); err != nil {
 		return err
 	}
 	t.then(func() { s.room.hold(Kind(kind), typesOf(types), -stored) })

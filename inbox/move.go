@@ -316,15 +316,6 @@ func (m *mover) dropMarks(ctx context.Context) error {
 	})
 }
 
-// count runs a statement and returns how many rows it has changed.
-func (t *tx) count(query string, args ...any) (int64, error) {
-	result, err := t.exec(query, args...)
-	if err != nil {
-		return 0, err
-	}
-	return result.RowsAffected()
-}
-
 // movePauses moves which routes are paused. Where both know a route, the later
 // pause holds.
 func (m *mover) movePauses(ctx context.Context) error {
@@ -344,7 +335,7 @@ func (m *mover) movePauses(ctx context.Context) error {
 	}
 	err = m.to.write(ctx, func(t *tx) error {
 		for _, p := range pauses {
-			_, err := t.exec(`INSERT INTO pauses (route, at, by) VALUES (?, ?, ?) ON CONFLICT (route) DO UPDATE SET at = excluded.at, by = excluded.by
+			err := t.exec(`INSERT INTO pauses (route, at, by) VALUES (?, ?, ?) ON CONFLICT (route) DO UPDATE SET at = excluded.at, by = excluded.by
 				WHERE excluded.at > pauses.at`, p.route, p.at, p.by)
 			if err != nil {
 				return err
@@ -360,8 +351,7 @@ func (m *mover) movePauses(ctx context.Context) error {
 		return err
 	}
 	err = m.from.write(ctx, func(t *tx) error {
-		_, err := t.exec(`DELETE FROM pauses`)
-		return err
+		return t.exec(`DELETE FROM pauses`)
 	})
 	if err != nil {
 		return err
@@ -379,7 +369,7 @@ func (m *mover) moveActions(ctx context.Context) error {
 		}
 		err = m.to.write(ctx, func(t *tx) error {
 			for _, a := range actions {
-				_, err := t.exec(`INSERT INTO audit (at, who, what, uid, why) SELECT ?1, ?2, ?3, ?4, ?5 WHERE NOT EXISTS (SELECT 1 FROM audit
+				err := t.exec(`INSERT INTO audit (at, who, what, uid, why) SELECT ?1, ?2, ?3, ?4, ?5 WHERE NOT EXISTS (SELECT 1 FROM audit
 					WHERE at = ?1 AND who = ?2 AND what = ?3 AND uid = ?4 AND why = ?5)`, a.at, a.who, a.what, a.uid, a.why)
 				if err != nil {
 					return err
@@ -392,7 +382,7 @@ func (m *mover) moveActions(ctx context.Context) error {
 		}
 		err = m.from.write(ctx, func(t *tx) error {
 			for _, a := range actions {
-				if _, err := t.exec(`DELETE FROM audit WHERE id = ?`, a.id); err != nil {
+				if err := t.exec(`DELETE FROM audit WHERE id = ?`, a.id); err != nil {
 					return err
 				}
 			}

@@ -16,8 +16,7 @@ const metaMove = "move"
 func differ(ctx context.Context, from, to *Store) error {
 	mark := []byte(uuid.NewString())
 	err := from.write(ctx, func(t *tx) error {
-		_, err := t.exec(`INSERT INTO meta (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value`, metaMove, mark)
-		return err
+		return t.exec(`INSERT INTO meta (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value`, metaMove, mark)
 	})
 	if err != nil {
 		return failure(err)
@@ -27,8 +26,7 @@ func differ(ctx context.Context, from, to *Store) error {
 		return db.QueryRowContext(ctx, `SELECT count(*) FROM meta WHERE key = ? AND value = ?`, metaMove, mark).Scan(&n)
 	})
 	err = errors.Join(err, from.write(ctx, func(t *tx) error {
-		_, err := t.exec(`DELETE FROM meta WHERE key = ? AND value = ?`, metaMove, mark)
-		return err
+		return t.exec(`DELETE FROM meta WHERE key = ? AND value = ?`, metaMove, mark)
 	}))
 	switch {
 	case err != nil:

@@ -434,8 +434,7 @@ func TestMoveLeavesWhatIsDamaged(t *testing.T) {
 	gone := mustPut(t, from, testHead("gone"), randomBody(200_000))
 	good := mustPut(t, from, testHead("good"), randomBody(200_000))
 	err := from.write(t.Context(), func(tx *tx) error {
-		_, err := tx.exec(`UPDATE bodies SET body = zeroblob(length(body)) WHERE file IS NULL`)
-		return err
+		return tx.exec(`UPDATE bodies SET body = zeroblob(length(body)) WHERE file IS NULL`)
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -96,8 +96,7 @@ func TestOpeningRefuses(t *testing.T) {
 	onlySQLite(t)
 	run := func(s *Store, query string) error {
 		return s.write(context.Background(), func(tx *tx) error {
-			_, err := tx.exec(query)
-			return err
+			return tx.exec(query)
 		})
 	}
 	for _, test := range []struct {

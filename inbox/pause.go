@@ -26,7 +26,7 @@ func (s *Store) Pause(ctx context.Context, route, who string) error {
 		p.By = "unknown"
 	}
 	return s.write(ctx, func(t *tx) error {
-		_, err := t.exec(`INSERT INTO pauses (route, at, by) VALUES (?, ?, ?) ON CONFLICT (route) DO UPDATE SET at = excluded.at, by = excluded.by`,
+		err := t.exec(`INSERT INTO pauses (route, at, by) VALUES (?, ?, ?) ON CONFLICT (route) DO UPDATE SET at = excluded.at, by = excluded.by`,
 			route, p.At.UnixMilli(), p.By)
 		if err != nil {
 			return err
@@ -43,11 +43,7 @@ func (s *Store) Pause(ctx context.Context, route, who string) error {
 func (s *Store) Resume(ctx context.Context, route, who string) error {
 	e := s.engine
 	return s.write(ctx, func(t *tx) error {
-		result, err := t.exec(`UPDATE pauses SET at = ?, by = '' WHERE route = ? AND by <> ''`, s.milli(), route)
-		if err != nil {
-			return err
-		}
-		n, err := result.RowsAffected()
+		n, err := t.count(`UPDATE pauses SET at = ?, by = '' WHERE route = ? AND by <> ''`, s.milli(), route)
 		if err != nil {
 			return err
 		}

@@ -174,47 +174,6 @@ func (p *postgres) close() {
 	}
 }
 
-// bind writes the placeholders of a statement, ? or ?1, as PostgreSQL has them. No
-// statement has a question mark for anything else.
-func bind(query string) string {
-	if !strings.Contains(query, "?") {
-		return query
-	}
-	var b strings.Builder
-	b.Grow(len(query) + 16)
-	n := 0
-	for i := 0; i < len(query); i++ {
-		if query[i] != '?' {
-			b.WriteByte(query[i])
-			continue
-		}
-		b.WriteByte('$')
-		n++
-		if i+1 == len(query) || query[i+1] < '0' || query[i+1] > '9' {
-			b.WriteString(strconv.Itoa(n))
-		}
-	}
-	return b.String()
-}
-
-// pgTx runs the statements of one transaction.
-type pgTx struct {
-	ctx context.Context //nolint:containedctx // it ends with the transaction
-	tx  *sql.Tx
-}
-
-func (t pgTx) exec(query string, args ...any) (sql.Result, error) {
-	return t.tx.ExecContext(t.ctx, bind(query), args...)
-}
-
-func (t pgTx) rows(query string, args ...any) (*sql.Rows, error) {
-	return t.tx.QueryContext(t.ctx, bind(query), args...)
-}
-
-func (t pgTx) get(dest []any, query string, args ...any) error {
-	return t.tx.QueryRowContext(t.ctx, bind(query), args...).Scan(dest...)
-}
-
 // read ends after a while: a server that is cut off says nothing for a quarter of an
 // hour.
 func (p *postgres) read(ctx context.Context, fn func(reads) error) error {
@@ -269,38 +228,30 @@ func (p *postgres) transactOnce(ctx context.Context, ops []*op) error {
 	if err := p.files.at(atCommit); err != nil {
 		return err
 	}
-	begun, err := p.db.BeginTx(ctx, &readCommitted)
+	var after []func()
+	err := p.inTx(ctx, func(t *tx) error {
+		if err := p.prepare(t, ops); err != nil {
+			return err
+		}
+		for _, o := range ops {
+			if err := t.call(o.fn); err != nil {
+				return err
+			}
+		}
+		after = t.after
+		return nil
+	})
 	if err != nil {
 		return err
-	}
-	defer func() { _ = begun.Rollback() }()
-	t := &tx{statements: pgTx{ctx, begun}}
-	if err := p.prepare(t, ops); err != nil {
-		return err
-	}
-	for _, o := range ops {
-		if err := t.call(o.fn); err != nil {
-			return err
-		}
-	}
-	if err := begun.Commit(); err != nil {
-		if pgCode(err) != "" && !isAway(err) {
-			return err
-		}
-		return uncertainError{err}
 	}
 	if err := p.files.at(atCommitted); err != nil {
 		return uncertainError{err}
 	}
-	for _, fn := range t.after {
+	for _, fn := range after {
 		fn()
 	}
 	return nil
 }
-
-// readCommitted has each statement see what was committed before it, whatever the
-// server is set to: also by those who held a lock that it has waited for.
-var readCommitted = sql.TxOptions{Isolation: sql.LevelReadCommitted}
 
 // prepare takes the locks of a batch, in one order for all, and says whether it
 // waits for the disk.
@@ -316,22 +267,22 @@ func (p *postgres) prepare(t *tx, ops []*op) error {
 	}
 	switch {
 	case erases: // nothing is stored meanwhile that it would have to erase
-		if _, err := t.exec(`SELECT pg_advisory_xact_lock(?)`, p.lockKey("erase", "")); err != nil {
+		if err := t.exec(`SELECT pg_advisory_xact_lock(?)`, p.lockKey("erase", "")); err != nil {
 			return err
 		}
 	case len(ids) > 0:
-		if _, err := t.exec(`SELECT pg_advisory_xact_lock_shared(?)`, p.lockKey("erase", "")); err != nil {
+		if err := t.exec(`SELECT pg_advisory_xact_lock_shared(?)`, p.lockKey("erase", "")); err != nil {
 			return err
 		}
 	}
 	if len(ids) > 0 { // no two nodes look whether they know the same report at once
 		slices.Sort(ids)
-		if _, err := t.exec(`SELECT pg_advisory_xact_lock(id) FROM unnest(?::bigint[]) AS id`, slices.Compact(ids)); err != nil {
+		if err := t.exec(`SELECT pg_advisory_xact_lock(id) FROM unnest(?::bigint[]) AS id`, slices.Compact(ids)); err != nil {
 			return err
 		}
 	}
 	if lazy {
-		if _, err := t.exec(`SET LOCAL synchronous_commit = off`); err != nil {
+		if err := t.exec(`SET LOCAL synchronous_commit = off`); err != nil {
 			return err
 		}
 	}

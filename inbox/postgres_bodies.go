@@ -26,7 +26,8 @@ func (p *postgres) insertBody(t *tx, d *Draft) error {
 	for n := 0; ; n++ {
 		read, err := io.ReadFull(src, part)
 		if read > 0 {
-			if _, err := t.exec(`INSERT INTO chunks (uid, n, data) VALUES (?, ?, ?)`, d.uid, n, part[:read]); err != nil {
+			// At once: part is read into again.
+			if _, err := t.count(`INSERT INTO chunks (uid, n, data) VALUES (?, ?, ?)`, d.uid, n, part[:read]); err != nil {
 				return err
 			}
 		}
@@ -83,8 +84,7 @@ func (r *chunkReader) Read(b []byte) (int, error) {
 func (r *chunkReader) Close() error { return nil }
 
 func (p *postgres) removeBody(t *tx, name string) error {
-	_, err := t.exec(`DELETE FROM chunks WHERE uid = ?`, name)
-	return err
+	return t.exec(`DELETE FROM chunks WHERE uid = ?`, name)
 }
 
 // dropBody has nothing to do: what no transaction has stored is not there.

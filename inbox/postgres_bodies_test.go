@@ -5,7 +5,6 @@ package inbox
 import (
 	"context"
 	"crypto/sha256"
-	"database/sql"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -177,12 +176,9 @@ func TestHotQueriesUseIndexesOfPostgres(t *testing.T) {
 		var plan []string
 		err := s.write(t.Context(), func(tx *tx) error {
 			plan = nil
-			return tx.each(func(rows *sql.Rows) error {
-				var line string
-				err := rows.Scan(&line)
-				plan = append(plan, line)
-				return err
-			}, "EXPLAIN "+query, args...)
+			var err error
+			plan, err = tx.texts("EXPLAIN "+query, args...)
+			return err
 		})
 		if err != nil {
 			t.Fatalf("%s: %v", query, err)

@@ -113,14 +113,14 @@ func (p *postgres) beat(ctx context.Context) error {
 	var slots map[string]int
 	var gone, known bool
 	err := p.inTx(ctx, func(t *tx) error {
-		if _, err := t.exec(`SELECT pg_advisory_xact_lock(?)`, p.lockKey("nodes", "")); err != nil {
+		if err := t.exec(`SELECT pg_advisory_xact_lock(?)`, p.lockKey("nodes", "")); err != nil {
 			return err
 		}
 		err := t.get([]any{&known}, `SELECT EXISTS (SELECT 1 FROM nodes WHERE id = ?)`, p.owner)
 		if err != nil {
 			return err
 		}
-		_, err = t.exec(`INSERT INTO nodes (id, name, seen, routes) VALUES (?, ?, `+databaseNow+`, ?)
+		err = t.exec(`INSERT INTO nodes (id, name, seen, routes) VALUES (?, ?, `+databaseNow+`, ?)
 			ON CONFLICT (id) DO UPDATE SET seen = excluded.seen, routes = excluded.routes`, p.owner, p.node, view.text())
 		if err != nil {
 			return err
@@ -157,10 +157,10 @@ func (p *postgres) bury(t *tx) (bool, error) {
 	if len(gone) == 0 {
 		return false, nil
 	}
-	if _, err := t.exec(`DELETE FROM slots WHERE node NOT IN (SELECT id FROM nodes)`); err != nil {
+	if err := t.exec(`DELETE FROM slots WHERE node NOT IN (SELECT id FROM nodes)`); err != nil {
 		return false, err
 	}
-	_, err = t.exec(`UPDATE deliveries SET claimed_by = NULL, claimed_until = NULL WHERE state = 'waiting' AND claimed_by IS NOT NULL
+	err = t.exec(`UPDATE deliveries SET claimed_by = NULL, claimed_until = NULL WHERE state = 'waiting' AND claimed_by IS NOT NULL
 		AND claimed_by NOT IN (SELECT id FROM nodes)`)
 	p.log.Warn("a node of the fleet is gone: what it had claimed is delivered by the others", "inbox", p.place, "nodes", len(gone))
 	return true, err
@@ -170,10 +170,10 @@ func (p *postgres) bury(t *tx) (bool, error) {
 // beyond that is this node's until it has ended.
 func (p *postgres) share(t *tx, routes []Route) (map[string]int, error) {
 	taken, had := make(map[string]map[string]int), make(map[string]int) // by route and node, and by route
-	err := t.each(func(rows *sql.Rows) error {
+	err := t.each(func(r row) error {
 		var route, node string
 		var n int
-		if err := rows.Scan(&route, &node, &n); err != nil {
+		if err := r.Scan(&route, &node, &n); err != nil {
 			return err
 		}
 		if taken[route] == nil {
@@ -207,7 +207,7 @@ func (p *postgres) share(t *tx, routes []Route) (map[string]int, error) {
 		if before, was := had[name]; was && n == before {
 			continue
 		}
-		_, err := t.exec(`INSERT INTO slots (route, node, n) VALUES (?, ?, ?) ON CONFLICT (route, node) DO UPDATE SET n = excluded.n`, name, p.owner, n)
+		err := t.exec(`INSERT INTO slots (route, node, n) VALUES (?, ?, ?) ON CONFLICT (route, node) DO UPDATE SET n = excluded.n`, name, p.owner, n)
 		if err != nil {
 			return nil, err
 		}
@@ -216,7 +216,7 @@ func (p *postgres) share(t *tx, routes []Route) (map[string]int, error) {
 		if _, is := used[name]; is {
 			continue
 		}
-		if _, err := t.exec(`DELETE FROM slots WHERE route = ? AND node = ?`, name, p.owner); err != nil {
+		if err := t.exec(`DELETE FROM slots WHERE route = ? AND node = ?`, name, p.owner); err != nil {
 			return nil, err
 		}
 	}
@@ -240,12 +240,11 @@ func (p *postgres) leave(ctx context.Context) error {
 			`DELETE FROM slots WHERE node = ?`,
 			`UPDATE deliveries SET claimed_by = NULL, claimed_until = NULL WHERE state = 'waiting' AND claimed_by = ?`,
 		} {
-			if _, err := t.exec(statement, p.owner); err != nil {
+			if err := t.exec(statement, p.owner); err != nil {
 				return err
 			}
 		}
-		_, err := t.exec(`SELECT pg_notify(?, ?)`, p.channel(), p.owner)
-		return err
+		return t.exec(`SELECT pg_notify(?, ?)`, p.channel(), p.owner)
 	})
 }
 
@@ -292,19 +291,6 @@ func (p *postgres) readViews(ctx context.Context) error {
 	defer p.engine.mu.Unlock()
 	p.engine.elsewhere = newFleetView(views)
 	return nil
-}
-
-// inTx runs fn in a transaction of its own.
-func (p *postgres) inTx(ctx context.Context, fn func(*tx) error) error {
-	begun, err := p.db.BeginTx(ctx, &readCommitted)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = begun.Rollback() }()
-	if err := fn(&tx{statements: pgTx{ctx, begun}}); err != nil {
-		return err
-	}
-	return begun.Commit()
 }
 
 // channel is where the nodes of this inbox tell each other that something has

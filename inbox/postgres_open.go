@@ -36,64 +36,61 @@ func (p *postgres) connected(ctx context.Context, conn *pgx.Conn) error {
 // migrate brings the schema to the version of this code, one node at a time. A
 // visit changes nothing.
 func (p *postgres) migrate(ctx context.Context, visit bool) error {
-	t, err := p.db.BeginTx(ctx, &readCommitted)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = t.Rollback() }()
-	if _, err := t.ExecContext(ctx, `SELECT pg_advisory_xact_lock($1)`, p.lockKey("schema", "")); err != nil {
-		return err
-	}
-	version, canary, err := p.readMeta(ctx, t)
-	switch {
-	case err != nil:
-		return err
-	case version > schemaVersion:
-		return fmt.Errorf("%w: %s was written by a newer version (schema %d): this one reads up to %d", ErrUnavailable, p.place, version, schemaVersion)
-	case version == 0 && visit:
-		return fmt.Errorf("%w: there is no inbox in %s", ErrNotFound, p.place)
-	case version > 0:
-		if err := p.keys.checkCanary(canary); err != nil {
-			return fmt.Errorf("the inbox in %s: %w", p.place, err)
-		}
-	}
-	if version == schemaVersion || visit {
-		return nil
-	}
-	if version == 0 {
-		if err := p.makeSchema(ctx, t); err != nil {
+	said, about := "", []any{"inbox", p.place}
+	err := p.inTx(ctx, func(t *tx) error {
+		if err := t.exec(`SELECT pg_advisory_xact_lock(?)`, p.lockKey("schema", "")); err != nil {
 			return err
 		}
-	}
-	for _, step := range postgresMigrations[version:] {
-		for _, statement := range step {
-			if _, err := t.ExecContext(ctx, statement); err != nil {
-				return fmt.Errorf("%w: its tables cannot be made: %s", ErrUnavailable, reason(err))
+		version, canary, err := p.readMeta(t)
+		switch {
+		case err != nil:
+			return err
+		case version > schemaVersion:
+			return fmt.Errorf("%w: %s was written by a newer version (schema %d): this one reads up to %d", ErrUnavailable, p.place, version, schemaVersion)
+		case version == 0 && visit:
+			return fmt.Errorf("%w: there is no inbox in %s", ErrNotFound, p.place)
+		case version > 0:
+			if err := p.keys.checkCanary(canary); err != nil {
+				return fmt.Errorf("the inbox in %s: %w", p.place, err)
 			}
 		}
-	}
-	if version == 0 {
-		if err := p.writeMeta(&tx{statements: pgTx{ctx, t}}); err != nil {
-			return err
+		if version == schemaVersion || visit {
+			return nil
 		}
-		p.log.Info("a new inbox was begun: there was none in its database", "inbox", p.place)
-	} else {
-		if _, err := t.ExecContext(ctx, `UPDATE meta SET value = $1 WHERE key = $2`, []byte(strconv.Itoa(schemaVersion)), metaVersion); err != nil {
-			return err
+		if version == 0 {
+			if err := p.makeSchema(t); err != nil {
+				return err
+			}
 		}
-		p.log.Info("the tables of the inbox are those of this version now", "inbox", p.place, "from", version, "to", schemaVersion)
+		for _, step := range postgresMigrations[version:] {
+			for _, statement := range step {
+				if _, err := t.count(statement); err != nil {
+					return fmt.Errorf("%w: its tables cannot be made: %s", ErrUnavailable, reason(err))
+				}
+			}
+		}
+		if version == 0 {
+			said = "a new inbox was begun: there was none in its database"
+			return p.writeMeta(t)
+		}
+		said, about = "the tables of the inbox are those of this version now", append(about, "from", version, "to", schemaVersion)
+		return t.exec(`UPDATE meta SET value = ? WHERE key = ?`, []byte(strconv.Itoa(schemaVersion)), metaVersion)
+	})
+	if err == nil && said != "" {
+		p.log.Info(said, about...)
 	}
-	return t.Commit()
+	return err
 }
 
 // makeSchema makes the schema, unless somebody else has: then this role need not
 // be one that could.
-func (p *postgres) makeSchema(ctx context.Context, t *sql.Tx) error {
+func (p *postgres) makeSchema(t *tx) error {
 	var there bool
-	if err := t.QueryRowContext(ctx, `SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = $1)`, p.schema).Scan(&there); err != nil || there {
+	err := t.get([]any{&there}, `SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = ?)`, p.schema)
+	if err != nil || there {
 		return err
 	}
-	if _, err := t.ExecContext(ctx, `CREATE SCHEMA "`+p.schema+`"`); err != nil {
+	if _, err := t.count(`CREATE SCHEMA "` + p.schema + `"`); err != nil {
 		return fmt.Errorf("%w: %s: the schema cannot be made: let somebody else do CREATE SCHEMA %s AUTHORIZATION %s: %s",
 			ErrUnavailable, p.place, p.schema, p.config.User, reason(err))
 	}
@@ -101,17 +98,17 @@ func (p *postgres) makeSchema(ctx context.Context, t *sql.Tx) error {
 }
 
 // readMeta returns the version of what is there, 0 for nothing.
-func (p *postgres) readMeta(ctx context.Context, t *sql.Tx) (version int, canary []byte, err error) {
+func (p *postgres) readMeta(t *tx) (version int, canary []byte, err error) {
 	var there bool
 	// The views of information_schema leave out what this role may not read.
-	err = t.QueryRowContext(ctx, `SELECT EXISTS (SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-		WHERE n.nspname = $1 AND c.relname = 'meta')`, p.schema).Scan(&there)
+	err = t.get([]any{&there}, `SELECT EXISTS (SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+		WHERE n.nspname = ? AND c.relname = 'meta')`, p.schema)
 	if err != nil || !there {
 		return 0, nil, err
 	}
 	var text []byte
 	for key, value := range map[string]*[]byte{metaVersion: &text, metaCanary: &canary} {
-		err := t.QueryRowContext(ctx, `SELECT value FROM meta WHERE key = $1`, key).Scan(value)
+		err := t.get([]any{value}, `SELECT value FROM meta WHERE key = ?`, key)
 		if errors.Is(err, sql.ErrNoRows) {
 			return 0, nil, fmt.Errorf("%w: the table meta in %s does not say what its %s is: is it an inbox?", ErrUnavailable, p.place, key)
 		}
@@ -127,13 +124,8 @@ func (p *postgres) readMeta(ctx context.Context, t *sql.Tx) (version int, canary
 
 // recount reads what is kept in memory of the database: other nodes change it.
 func (p *postgres) recount(ctx context.Context) error {
-	t, err := p.db.BeginTx(ctx, &sql.TxOptions{ReadOnly: true})
-	if err != nil {
-		return err
-	}
-	defer func() { _ = t.Rollback() }()
 	p.counted = time.Now()
-	return p.count(&tx{statements: pgTx{ctx, t}})
+	return p.inTx(ctx, p.count)
 }
 
 // sayWeakness says what weakens the promise that a report that was acknowledged

@@ -197,11 +197,7 @@ func (s *Store) releaseOne(ctx context.Context, id int64, check func(*Quarantine
 	var gone bool
 	err = s.submit(ctx, &op{intake: true, reportIDs: []string{r.head.ReportID}, erases: s.erasesOn(&r.head), fn: func(t *tx) error {
 		gone = false
-		result, err := t.exec(`DELETE FROM quarantine WHERE id = ?`, id)
-		if err != nil {
-			return err
-		}
-		if n, err := result.RowsAffected(); err != nil || n == 0 {
+		if n, err := t.count(`DELETE FROM quarantine WHERE id = ?`, id); err != nil || n == 0 {
 			gone = true // released by somebody else, or too old since just now
 			return err
 		}
@@ -228,7 +224,7 @@ func (s *Store) dropQuarantined(t *tx, before int64) (int, error) {
 		if err := t.get([]any{&file, &stored, &head}, `SELECT file, stored, length(head) FROM quarantine WHERE id = ?`, id); err != nil {
 			return 0, err
 		}
-		if _, err := t.exec(`DELETE FROM quarantine WHERE id = ?`, id); err != nil {
+		if err := t.exec(`DELETE FROM quarantine WHERE id = ?`, id); err != nil {
 			return 0, err
 		}
 		t.then(func() { s.quarantined.Add(-quarantineRoom(stored, head)) })

@@ -138,8 +138,7 @@ func TestReleaseOfADamagedBody(t *testing.T) {
 		}
 	}
 	err := s.write(t.Context(), func(tx *tx) error {
-		_, err := tx.exec(`UPDATE quarantine SET head = x'00' WHERE id = 1`)
-		return err
+		return tx.exec(`UPDATE quarantine SET head = x'00' WHERE id = 1`)
 	})
 	if err != nil {
 		t.Fatal(err)

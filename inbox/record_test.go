@@ -99,15 +99,14 @@ func TestDamagedReportIsSetAside(t *testing.T) {
 			arrive(t, s, "a", fmt.Sprint("row", i))
 		}
 		err = s.write(t.Context(), func(tx *tx) error {
-			_, err := tx.exec(`UPDATE bodies SET body = zeroblob(length(body)) WHERE report IN (SELECT id FROM reports WHERE report_id LIKE 'row%')`)
+			err := tx.exec(`UPDATE bodies SET body = zeroblob(length(body)) WHERE report IN (SELECT id FROM reports WHERE report_id LIKE 'row%')`)
 			if err != nil {
 				return err
 			}
-			if _, err := tx.exec(`UPDATE deliveries SET status = 502`); err != nil { // as after an attempt
+			if err := tx.exec(`UPDATE deliveries SET status = 502`); err != nil { // as after an attempt
 				return err
 			}
-			_, err = tx.exec(`UPDATE bodies SET head = zeroblob(length(head)) WHERE report IN (SELECT id FROM reports WHERE report_id = 'head')`)
-			return err
+			return tx.exec(`UPDATE bodies SET head = zeroblob(length(head)) WHERE report IN (SELECT id FROM reports WHERE report_id = 'head')`)
 		})
 		if err != nil {
 			t.Fatal(err)
@@ -257,8 +256,7 @@ func TestClaimIsTakenOver(t *testing.T) {
 	bubble(t, nil, func(t *testing.T, s *Store) {
 		receipt := arrive(t, s, "a", "1")
 		err := s.write(t.Context(), func(tx *tx) error {
-			_, err := tx.exec(`UPDATE deliveries SET claimed_by = 'another node', claimed_until = ?`, s.now().Add(time.Minute).UnixMilli())
-			return err
+			return tx.exec(`UPDATE deliveries SET claimed_by = 'another node', claimed_until = ?`, s.now().Add(time.Minute).UnixMilli())
 		})
 		if err != nil {
 			t.Fatal(err)

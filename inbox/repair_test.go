@@ -142,8 +142,7 @@ func TestRepairDuringACheck(t *testing.T) {
 	s := openTest(t, o)
 	mustPut(t, s, testHead("a"), []byte("body of a"))
 	err := s.write(t.Context(), func(tx *tx) error { // so that the opening has something to write
-		_, err := tx.exec(`UPDATE deliveries SET claimed_by = 'test', claimed_until = 1`)
-		return err
+		return tx.exec(`UPDATE deliveries SET claimed_by = 'test', claimed_until = 1`)
 	})
 	if err != nil {
 		t.Fatal(err)

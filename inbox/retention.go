@@ -55,7 +55,7 @@ func (s *Store) dropDead(t *tx, before int64) (int, error) {
 
 // dropEnded drops a report that is dead or damaged.
 func (s *Store) dropEnded(t *tx, id int64) error {
-	if _, err := t.exec(`UPDATE deliveries SET state = 'dropped' WHERE report = ? AND state = 'dead'`, id); err != nil {
+	if err := t.exec(`UPDATE deliveries SET state = 'dropped' WHERE report = ? AND state = 'dead'`, id); err != nil {
 		return err
 	}
 	return s.end(t, id, "dropped")
@@ -88,8 +88,7 @@ func forgetRecord(t *tx, id int64) error {
 	var r refs
 	_ = json.Unmarshal([]byte(text), &r) // what cannot be read has no rows
 	err = r.each(func(kind, value string) error {
-		_, err := t.exec(`DELETE FROM refs WHERE kind = ? AND value = ? AND report = ?`, kind, value, id)
-		return err
+		return t.exec(`DELETE FROM refs WHERE kind = ? AND value = ? AND report = ?`, kind, value, id)
 	})
 	if err != nil {
 		return err
@@ -99,7 +98,7 @@ func forgetRecord(t *tx, id int64) error {
 		`DELETE FROM deliveries WHERE report = ?`,
 		`DELETE FROM reports WHERE id = ?`,
 	} {
-		if _, err := t.exec(statement, id); err != nil {
+		if err := t.exec(statement, id); err != nil {
 			return err
 		}
 	}
@@ -109,19 +108,15 @@ func forgetRecord(t *tx, id int64) error {
 const deleteAudit = `DELETE FROM audit WHERE id IN (SELECT id FROM audit WHERE at < ? ORDER BY at LIMIT ?)`
 
 func forgetAudit(t *tx, before int64) (int, error) {
-	result, err := t.exec(deleteAudit, before, retainBatch)
-	if err != nil {
-		return 0, err
-	}
-	n, err := result.RowsAffected()
+	n, err := t.count(deleteAudit, before, retainBatch)
 	return int(n), err
 }
 
 // texts runs a statement that returns texts.
 func (t *tx) texts(query string, args ...any) (found []string, err error) {
-	err = t.each(func(rows *sql.Rows) error {
+	err = t.each(func(r row) error {
 		var text string
-		err := rows.Scan(&text)
+		err := r.Scan(&text)
 		found = append(found, text)
 		return err
 	}, query, args...)
@@ -129,19 +124,12 @@ func (t *tx) texts(query string, args ...any) (found []string, err error) {
 }
 
 // ids runs a query for numbers.
-func (t *tx) ids(query string, args ...any) ([]int64, error) {
-	rows, err := t.rows(query, args...)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	var ids []int64
-	for rows.Next() {
+func (t *tx) ids(query string, args ...any) (ids []int64, err error) {
+	err = t.each(func(r row) error {
 		var id int64
-		if err := rows.Scan(&id); err != nil {
-			return nil, err
-		}
+		err := r.Scan(&id)
 		ids = append(ids, id)
-	}
-	return ids, rows.Err()
+		return err
+	}, query, args...)
+	return ids, err
 }

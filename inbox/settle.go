@@ -97,20 +97,20 @@ func (e *engine) settleDelivery(t *tx, j *job, r *result, id int64, state State)
 	var err error
 	switch {
 	case state != Waiting:
-		_, err = t.exec(updateEnded, string(state), j.attempts+1, j.route.Name, o.Status, o.Reason, id)
+		err = t.exec(updateEnded, string(state), j.attempts+1, j.route.Name, o.Status, o.Reason, id)
 	case r.cut:
-		_, err = t.exec(updateCut, j.attempts+1, j.route.Name, o.Status, o.Reason, id, owner)
+		err = t.exec(updateCut, j.attempts+1, j.route.Name, o.Status, o.Reason, id, owner)
 	default:
-		_, err = t.exec(updateFailed, j.attempts+1, j.failures+1, j.due, j.route.Name, o.Status, o.Reason, id, owner)
+		err = t.exec(updateFailed, j.attempts+1, j.failures+1, j.due, j.route.Name, o.Status, o.Reason, id, owner)
 	}
 	return err
 }
 
 func (e *engine) insertAttempt(t *tx, j *job, r *result) error {
 	delivery := j.deliveries[0]
-	_, err := t.exec(insertAttempt, delivery, j.report, e.s.node, j.route.Name, r.at.UnixMilli(), r.took.Milliseconds(), r.outcome.Status, r.outcome.Reason)
+	err := t.exec(insertAttempt, delivery, j.report, e.s.node, j.route.Name, r.at.UnixMilli(), r.took.Milliseconds(), r.outcome.Status, r.outcome.Reason)
 	if err == nil && j.attempts >= keepAttempts {
-		_, err = t.exec(pruneAttempts, j.report, delivery, keepAttempts-1)
+		err = t.exec(pruneAttempts, j.report, delivery, keepAttempts-1)
 	}
 	return err
 }
@@ -141,8 +141,7 @@ func (e *engine) settleGone(ctx context.Context, j *job, r *result) error {
 				return err
 			}
 		}
-		_, err := t.exec(updateGone, string(Dropped), "the report was taken away", j.report)
-		return err
+		return t.exec(updateGone, string(Dropped), "the report was taken away", j.report)
 	})
 }
 
@@ -175,7 +174,7 @@ func (s *Store) endReport(t *tx, report int64) error {
 	var waiting, dead, dropped int
 	if s.base.shared() {
 		// Two of its deliveries may end at once, and neither see that the other has.
-		if _, err := t.exec(`SELECT 1 FROM reports WHERE id = ? FOR UPDATE`, report); err != nil {
+		if err := t.exec(`SELECT 1 FROM reports WHERE id = ? FOR UPDATE`, report); err != nil {
 			return err
 		}
 	}

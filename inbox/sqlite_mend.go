@@ -58,14 +58,12 @@ func (s *sqlite) mendReport(t *tx, sv *salvager, id int64) error {
 		if h.Kind == KindUnreadable || len(h.Subjects) == 0 {
 			state, ended = "dead", s.milli()
 		}
-		_, err = t.exec(`INSERT INTO reports (id, uid, kind, type, report_id, digest, size, received, code, refs, repeat, conflict, state, ended)
+		return t.exec(`INSERT INTO reports (id, uid, kind, type, report_id, digest, size, received, code, refs, repeat, conflict, state, ended)
 			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, 0, ?, ?)`, id, uid, string(h.Kind), typesText(h.Subjects), h.ReportID,
 			sh.Digest[:], sh.Size, h.Received.UnixMilli(), h.Code, string(refText), state, ended)
-		return err
 	}
 	// Without its uid, it cannot be opened.
-	_, err := t.exec(`DELETE FROM bodies WHERE report = ?`, id)
-	return err
+	return t.exec(`DELETE FROM bodies WHERE report = ?`, id)
 }
 
 // mendBodies names the reports whose bodies are lost, and removes the bodies of
@@ -80,8 +78,7 @@ func (s *sqlite) mendBodies(t *tx, _ *salvager) error {
 			return err
 		}
 	}
-	_, err = t.exec(`DELETE FROM bodies WHERE report IN (SELECT id FROM reports WHERE state IN ('delivered', 'dropped', 'erased'))`)
-	return err
+	return t.exec(`DELETE FROM bodies WHERE report IN (SELECT id FROM reports WHERE state IN ('delivered', 'dropped', 'erased'))`)
 }
 
 // mendDeliveries has each report delivered that waits, and ends those that do
@@ -193,7 +190,7 @@ func (s *sqlite) nameLost(t *tx, sv *salvager) error {
 		`DELETE FROM attempts WHERE report NOT IN (SELECT id FROM reports)`,
 		`DELETE FROM refs WHERE report NOT IN (SELECT id FROM reports)`,
 	} {
-		if _, err := t.exec(statement); err != nil {
+		if err := t.exec(statement); err != nil {
 			return err
 		}
 	}

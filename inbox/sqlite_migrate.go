@@ -18,7 +18,7 @@ const (
 // createTables makes the tables of an empty database.
 func createTables(t *tx) error {
 	for _, statement := range schema {
-		if _, err := t.exec(statement); err != nil {
+		if err := t.exec(statement); err != nil {
 			return err
 		}
 	}
@@ -27,11 +27,10 @@ func createTables(t *tx) error {
 
 func (s *Store) writeMeta(t *tx) error {
 	const insert = `INSERT INTO meta (key, value) VALUES (?, ?)`
-	if _, err := t.exec(insert, metaVersion, []byte(strconv.Itoa(schemaVersion))); err != nil {
+	if err := t.exec(insert, metaVersion, []byte(strconv.Itoa(schemaVersion))); err != nil {
 		return err
 	}
-	_, err := t.exec(insert, metaCanary, s.keys.canary())
-	return err
+	return t.exec(insert, metaCanary, s.keys.canary())
 }
 
 // inspect reads the database without changing a byte of it. Its error is a

@@ -313,7 +313,7 @@ func (sv *salvager) put(t *tx, r carved, rank int) error {
 	ranks[r.id] = rank
 	// What SQLite reads itself is newer than what may be left over in a page.
 	if sv.db != nil || rank > rankRaw {
-		if _, err := t.exec("DELETE FROM "+r.table.name+" WHERE "+r.table.columns[0]+" = ?", r.id); err != nil {
+		if err := t.exec("DELETE FROM "+r.table.name+" WHERE "+r.table.columns[0]+" = ?", r.id); err != nil {
 			return err
 		}
 	}
@@ -321,8 +321,7 @@ func (sv *salvager) put(t *tx, r carved, rank int) error {
 	for i, v := range r.values {
 		args[i] = v
 	}
-	_, err := t.exec(r.table.insert, args...)
-	return err
+	return t.exec(r.table.insert, args...)
 }
 
 // checkKey makes sure that the key is the right one, without the canary if that

@@ -29,7 +29,7 @@ func (s *sqlite) sweep(ctx context.Context, checked <-chan error) error {
 	}
 	var missing []int64
 	err = s.w.transact([]*op{{fn: func(t *tx) error {
-		if _, err := t.exec(updateClaimed); err != nil {
+		if err := t.exec(updateClaimed); err != nil {
 			return err
 		}
 		if err := s.count(t); err != nil {
@@ -140,23 +140,19 @@ func (f *files) list(folder string) (map[string]bool, error) {
 // matchFiles takes the files that rows refer to out of names, and returns the
 // reports whose files are not there.
 func matchFiles(t *tx, names map[string]bool) (missing []int64, err error) {
-	rows, err := t.rows(selectFiles)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	for rows.Next() {
+	err = t.each(func(r row) error {
 		var id int64
 		var name string
-		if err := rows.Scan(&id, &name); err != nil {
-			return nil, err
+		if err := r.Scan(&id, &name); err != nil {
+			return err
 		}
 		if !names[name] && id != 0 {
 			missing = append(missing, id)
 		}
 		delete(names, name)
-	}
-	return missing, rows.Err()
+		return nil
+	}, selectFiles)
+	return missing, err
 }
 
 // setAside moves a body to damaged/. It is no error if it is not there.

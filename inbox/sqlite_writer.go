@@ -54,20 +54,39 @@ func (w *writer) sameFile(path string) bool {
 	return err == nil && os.SameFile(info, w.info)
 }
 
-func (w *writer) exec(query string, args ...any) (sql.Result, error) {
-	stmt, err := w.prepare(query) //nolint:sqlclosecheck // it is kept
-	if err != nil {
-		return nil, err
-	}
-	return stmt.Exec(args...)
+func (w *writer) exec(query string, args ...any) error {
+	_, err := w.count(query, args...)
+	return err
 }
 
-func (w *writer) rows(query string, args ...any) (*sql.Rows, error) {
+func (w *writer) count(query string, args ...any) (int64, error) {
 	stmt, err := w.prepare(query) //nolint:sqlclosecheck // it is kept
 	if err != nil {
-		return nil, err
+		return 0, err
 	}
-	return stmt.Query(args...)
+	result, err := stmt.Exec(args...)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected()
+}
+
+func (w *writer) each(scan func(row) error, query string, args ...any) error {
+	stmt, err := w.prepare(query) //nolint:sqlclosecheck // it is kept
+	if err != nil {
+		return err
+	}
+	rows, err := stmt.Query(args...)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		if err := scan(rows); err != nil {
+			return err
+		}
+	}
+	return rows.Err()
 }
 
 func (w *writer) get(dest []any, query string, args ...any) error {

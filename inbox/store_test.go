@@ -202,20 +202,9 @@ func reportIDs(t testing.TB, s *Store) []int64 {
 	t.Helper()
 	var ids []int64
 	err := s.write(context.Background(), func(tx *tx) error {
-		ids = ids[:0]
-		rows, err := tx.rows(`SELECT report FROM bodies ORDER BY report`)
-		if err != nil {
-			return err
-		}
-		defer rows.Close()
-		for rows.Next() {
-			var id int64
-			if err := rows.Scan(&id); err != nil {
-				return err
-			}
-			ids = append(ids, id)
-		}
-		return rows.Err()
+		var err error
+		ids, err = tx.ids(`SELECT report FROM bodies ORDER BY report`)
+		return err
 	})
 	if err != nil {
 		t.Fatal(err)

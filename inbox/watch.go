@@ -243,9 +243,8 @@ func (s *Store) comeBack(ctx context.Context, sub subject, bound int64) error {
 		return err
 	}
 	return s.write(ctx, func(t *tx) error {
-		_, err := t.exec(`UPDATE deliveries SET due = ? WHERE state = 'waiting' AND kind = ? AND subject = ? AND retried = 1 AND due > ?`,
+		return t.exec(`UPDATE deliveries SET due = ? WHERE state = 'waiting' AND kind = ? AND subject = ? AND retried = 1 AND due > ?`,
 			s.milli(), string(sub.kind), sub.name, bound)
-		return err
 	})
 }
 
@@ -261,15 +260,11 @@ func (s *Store) expire(ctx context.Context, sub subject, before int64, route, re
 			if retried == 1 {
 				due = math.MaxInt64
 			}
-			err := t.each(func(rows *sql.Rows) error {
-				var report int64
-				err := rows.Scan(&report)
-				reports = append(reports, report)
-				return err
-			}, updateExpired, route, reason, string(sub.kind), sub.name, retried, due, before, expireBatch)
+			expired, err := t.ids(updateExpired, route, reason, string(sub.kind), sub.name, retried, due, before, expireBatch)
 			if err != nil {
 				return err
 			}
+			reports = append(reports, expired...)
 		}
 		n = len(reports)
 		for _, report := range reports {

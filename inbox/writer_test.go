@@ -29,7 +29,7 @@ func TestOneOfABatchFails(t *testing.T) {
 	for i := range results {
 		wg.Go(func() {
 			results[i] = s.write(context.Background(), func(t *tx) error {
-				if _, err := t.exec(`INSERT INTO pauses (route, at, by) VALUES (?, ?, '')`, i, i); err != nil {
+				if err := t.exec(`INSERT INTO pauses (route, at, by) VALUES (?, ?, '')`, i, i); err != nil {
 					return err
 				}
 				switch i % 10 {
@@ -84,15 +84,13 @@ func TestCallerGivesUp(t *testing.T) {
 		first = s.write(ctx, func(t *tx) error {
 			close(begun)
 			<-begin
-			_, err := t.exec(`INSERT INTO pauses (route, at, by) VALUES ('first', 1, '')`)
-			return err
+			return t.exec(`INSERT INTO pauses (route, at, by) VALUES ('first', 1, '')`)
 		})
 	})
 	<-begun
 	wg.Go(func() {
 		second = s.write(ctx, func(t *tx) error {
-			_, err := t.exec(`INSERT INTO pauses (route, at, by) VALUES ('second', 1, '')`)
-			return err
+			return t.exec(`INSERT INTO pauses (route, at, by) VALUES ('second', 1, '')`)
 		})
 	})
 	eventually(t, "the second stands in line", func() bool { return len(s.ops) > 0 })
