@@ -85,6 +85,9 @@ func openPostgresStore(ctx context.Context, store *Store, o *Options) error {
 	p.base, p.place, p.fleet.deaf, p.fleet.hurry = p, o.Postgres.Place(), o.Postgres.deaf, time.Duration(max(o.Postgres.hurry, 1))
 	p.owner = p.node + " " + uuid.NewString()[:8]
 	p.lockRows = " FOR UPDATE SKIP LOCKED"
+	if !o.Postgres.deaf {
+		p.gatherTime = gatherTime
+	}
 	p.dir, p.files.dir = o.Dir, os.TempDir()
 	p.fleet.init(o.Visit)
 	if o.Spool && !o.Visit {

@@ -22,8 +22,8 @@ type Postgres struct {
 	// listens. Default: 10.
 	PoolSize int
 
-	// deaf: it does not hear what others tell. A connection on which somebody
-	// waits keeps the time of a test from passing.
+	// deaf: it does not hear what others tell, and no batch waits for more. In the
+	// time of a test, the one lets none pass, and the other takes some.
 	deaf bool
 	// hurry makes the intervals of the fleet so many times shorter. Default: 1.
 	hurry int

@@ -69,7 +69,7 @@ func (e *engine) settle(j *job, r *result) error {
 	if state == Waiting {
 		j.due = due.UnixMilli()
 	}
-	err := s.write(ctx, func(t *tx) error {
+	err := s.submit(ctx, &op{calm: true, fn: func(t *tx) error {
 		for _, id := range j.deliveries {
 			if err := e.settleDelivery(t, j, r, id, state); err != nil {
 				return err
@@ -79,7 +79,7 @@ func (e *engine) settle(j *job, r *result) error {
 			return err
 		}
 		return s.endReport(t, j.report)
-	})
+	}})
 	if err != nil {
 		return err
 	}

@@ -34,11 +34,14 @@ type Store struct {
 
 	ops     chan *op
 	writes  batches
-	closing chan struct{} // Close was called
-	written chan struct{} // nobody writes any more
-	closed  sync.Once
-	attend  chan struct{} // has maintain begin at once
-	tasks   sync.WaitGroup
+	writing atomic.Int64 // batches that are being written
+	// gatherTime is for how long a small batch waits for more, 0: it does not.
+	gatherTime time.Duration
+	closing    chan struct{} // Close was called
+	written    chan struct{} // nobody writes any more
+	closed     sync.Once
+	attend     chan struct{} // has maintain begin at once
+	tasks      sync.WaitGroup
 
 	drafts sync.Map // the uids of those that are under way
 

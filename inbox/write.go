@@ -4,12 +4,21 @@ import (
 	"context"
 	"fmt"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
-// maxBatch is how many operations are committed together at most.
-const maxBatch = 128
+const (
+	// So many operations are committed together at most.
+	maxBatch = 128
+	// Where batches are written side by side, fewer operations than these wait for more
+	// while another batch is being written, or if nobody waits for them, but no longer
+	// than this: many small batches take more of everything than few large ones.
+	fewOperations = 16
+	gatherTime    = 10 * time.Millisecond
+)
 
 // op is something that somebody wants to have written.
 type op struct {
@@ -28,6 +37,8 @@ type op struct {
 	hasty bool
 	// large: it writes a large body, so it has a transaction of its own.
 	large bool
+	// calm: nobody waits for it.
+	calm bool
 	// raw stands in for fn. It runs outside a transaction.
 	raw func(*writer) error
 
@@ -112,18 +123,41 @@ func (s *Store) writeLoop() {
 				return
 			}
 		}
-	gather:
-		for len(batch) < maxBatch {
-			select {
-			case o := <-s.ops:
-				batch = append(batch, o)
-			default:
-				break gather
-			}
-		}
+		batch = s.gather(batch)
 		s.writeBatch(batch)
 		clear(batch)
 	}
+}
+
+// gather adds to a batch what else is to be written.
+func (s *Store) gather(batch []*op) []*op {
+	var timer *time.Timer
+	for len(batch) < maxBatch {
+		select {
+		case o := <-s.ops:
+			batch = append(batch, o)
+			continue
+		default:
+		}
+		if len(batch) >= fewOperations || s.gatherTime == 0 || s.writing.Load() == 0 && !allCalm(batch) {
+			return batch
+		}
+		if timer == nil {
+			timer = time.NewTimer(s.gatherTime)
+			defer timer.Stop()
+		}
+		select {
+		case o := <-s.ops:
+			batch = append(batch, o)
+		case <-timer.C:
+			return batch
+		}
+	}
+	return batch
+}
+
+func allCalm(ops []*op) bool {
+	return !slices.ContainsFunc(ops, func(o *op) bool { return !o.calm })
 }
 
 func (s *Store) writeBatch(batch []*op) {
@@ -153,10 +187,13 @@ func (s *Store) writeBatch(batch []*op) {
 }
 
 func (s *Store) transact(ops []*op) error {
+	s.writing.Add(1)
+	err := s.base.transact(ops)
+	s.writing.Add(-1)
 	if ops[0].raw == nil {
-		defer s.writes.Add(1)
+		s.writes.Add(1)
 	}
-	return s.base.transact(ops)
+	return err
 }
 
 // read runs fn with connections that read.
