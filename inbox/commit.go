@@ -244,8 +244,7 @@ func (s *Store) insert(t *tx, r *record, receipt Receipt) error {
 	}
 	t.then(func() {
 		s.room.hold(h.Kind, h.Subjects, r.stored)
-		if s.stored != nil && state == "waiting" {
-			s.stored(h.Kind, h.Subjects)
+		if s.stored != nil && state == "waiting" && !s.stored(h.Kind, h.Subjects) {
 			s.base.tell()
 		}
 	})

@@ -247,23 +247,28 @@ func (e *engine) kick() {
 	}
 }
 
-// stored says that deliveries of these subjects may be due. It never waits.
-func (e *engine) stored(kind Kind, names []string) {
+// stored says that deliveries of these subjects may be due, and returns whether
+// workers are there for all of them. It never waits.
+func (e *engine) stored(kind Kind, names []string) (free bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	free = true
 	for _, name := range names {
-		e.wake(subject{kind, name})
+		l := e.wake(subject{kind, name}).lane
+		free = free && l != nil && l.free()
 	}
+	return free
 }
 
 // wake says that deliveries of a subject may be due. e.mu is held.
-func (e *engine) wake(sub subject) {
+func (e *engine) wake(sub subject) *queue {
 	q := e.queues[sub]
 	if q == nil {
 		q = &queue{subject: sub, lane: e.laneOf(sub)}
 		e.queues[sub] = q
 	}
 	q.wake()
+	return q
 }
 
 func (q *queue) wake() {

@@ -95,7 +95,7 @@ func TestEmptyStoreWakes(t *testing.T) {
 		for _, id := range []string{"1", "2"} {
 			pass(14*time.Minute + 30*time.Second)
 			stored := s.stored
-			s.stored = func(Kind, []string) {} // nobody is told
+			s.stored = func(Kind, []string) bool { return true } // nobody is told
 			arrive(t, s, "a", id)
 			s.stored = stored
 			log := filepath.Join(s.dir, dbName+"-wal")

@@ -142,6 +142,11 @@ func (l *lane) room() int { return min(l.health.limit, l.route.Concurrency, l.sl
 // its attempt is on record, but what is not is sent again if the process dies.
 func (l *lane) full() bool { return l.active >= l.room() || l.unsure >= maxUnsure }
 
+// free tells whether there is a worker for one more.
+func (l *lane) free() bool {
+	return l.open() && !l.health.failing && !l.full() && l.active+len(l.ready) < l.room()
+}
+
 // claim returns what is to be claimed now, nil if nothing is.
 func (l *lane) claim(now time.Time) *claim {
 	room := l.room()
@@ -213,6 +218,9 @@ func (l *lane) took(c *claim) {
 		}
 	}
 	l.ready = append(l.ready, c.jobs...)
+	if len(c.jobs) == c.n { // there may be more than this node can do
+		e.s.base.tell()
+	}
 }
 
 // stale tells whether what is claimed was claimed for other routes, or before

@@ -53,9 +53,9 @@ type Store struct {
 	quarantining atomic.Int64
 
 	// stored is called for each report that has been stored and is to be
-	// delivered, after the commit. It must not block. It is set before the
-	// first report.
-	stored func(Kind, []string)
+	// delivered, after the commit. It says whether attempts can begin here at once.
+	// It must not block. It is set before the first report.
+	stored func(Kind, []string) bool
 	// stop ends the deliveries when the store closes, before anything else does.
 	stop   func()
 	engine *engine
