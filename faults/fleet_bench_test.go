@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -16,11 +17,14 @@ import (
 )
 
 // BenchmarkFleet measures how many reports of 4 KB one gateway, and two, acknowledge
-// and deliver with one database, all on this machine.
+// and deliver with one database, all on this machine. As this has no core for each of
+// them, they are measured again with only a part of the time for each gateway, so that
+// none takes any from the other, nor much from the database.
 func BenchmarkFleet(b *testing.B) {
 	server := postgrestest.Start(b)
-	for _, nodes := range []int{1, 2} {
-		b.Run(fmt.Sprintf("gateways=%d", nodes), func(b *testing.B) {
+	for _, c := range []struct{ percent, nodes int }{{100, 1}, {100, 2}, {20, 1}, {20, 2}} {
+		nodes := c.nodes
+		b.Run(fmt.Sprintf("time=%d%%/gateways=%d", c.percent, nodes), func(b *testing.B) {
 			var delivered atomic.Int64
 			u := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 				_, _ = io.Copy(io.Discard, r.Body)
@@ -54,6 +58,9 @@ func BenchmarkFleet(b *testing.B) {
 				_, err = io.Copy(io.Discard, res.Body)
 				return err
 			}
+			for _, p := range f.nodes {
+				defer slow(p, c.percent)()
+			}
 			var senders sync.WaitGroup
 			var sent atomic.Int64
 			b.ResetTimer()
@@ -77,5 +84,32 @@ func BenchmarkFleet(b *testing.B) {
 			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "delivered/s")
 			client.CloseIdleConnections()
 		})
+	}
+}
+
+// slow has a process run for so many percent of the time, until it is called off.
+func slow(p *process, percent int) (undo func()) {
+	if percent == 100 {
+		return func() {}
+	}
+	const period = 10 * time.Millisecond
+	runs := period * time.Duration(percent) / 100
+	var ended sync.WaitGroup
+	end := make(chan struct{})
+	ended.Go(func() {
+		for {
+			select {
+			case <-end:
+				return
+			case <-time.After(runs):
+			}
+			_ = p.cmd.Process.Signal(syscall.SIGSTOP)
+			time.Sleep(period - runs)
+			_ = p.cmd.Process.Signal(syscall.SIGCONT)
+		}
+	})
+	return func() {
+		close(end)
+		ended.Wait()
 	}
 }
