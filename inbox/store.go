@@ -33,8 +33,10 @@ type Store struct {
 	room     room
 
 	ops     chan *op
+	turn    chan struct{} // taken by the one who gathers the next batch
 	writes  batches
-	writing atomic.Int64 // batches that are being written
+	writing atomic.Int64              // batches that are being written
+	begun   atomic.Pointer[time.Time] // when the last of them was
 	// gatherTime is for how long a small batch waits for more, 0: it does not.
 	gatherTime time.Duration
 	closing    chan struct{} // Close was called
@@ -75,6 +77,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	s := &Store{
 		node: o.Node, owner: o.Node, now: o.Now, log: o.Logger, observer: o.Observer, keys: keys,
 		ops:     make(chan *op, maxBatch),
+		turn:    make(chan struct{}, 1),
 		closing: make(chan struct{}),
 		written: make(chan struct{}),
 		attend:  make(chan struct{}, 1),

@@ -14,8 +14,9 @@ const (
 	// So many operations are committed together at most.
 	maxBatch = 128
 	// Where batches are written side by side, fewer operations than these wait for more
-	// while another batch is being written, or if nobody waits for them, but no longer
-	// than this: many small batches take more of everything than few large ones.
+	// while another batch is being written or was begun a moment ago, or if nobody waits
+	// for them, but no longer than this: many small batches take more of everything than
+	// few large ones.
 	fewOperations = 16
 	gatherTime    = 10 * time.Millisecond
 )
@@ -112,25 +113,24 @@ func (s *Store) startWriters(n int) {
 func (s *Store) writeLoop() {
 	batch := make([]*op, 0, maxBatch)
 	for {
-		select {
-		case o := <-s.ops:
-			batch = append(batch[:0], o)
-		case <-s.closing:
-			select {
-			case o := <-s.ops:
-				batch = append(batch[:0], o)
-			default:
-				return
-			}
+		s.turn <- struct{}{} // by turns, or they would share what there is
+		batch = s.gather(batch[:0])
+		<-s.turn
+		if len(batch) == 0 {
+			return
 		}
-		batch = s.gather(batch)
 		s.writeBatch(batch)
 		clear(batch)
 	}
 }
 
-// gather adds to a batch what else is to be written.
+// gather fills a batch with what is to be written. It is empty if the store closes.
 func (s *Store) gather(batch []*op) []*op {
+	select {
+	case o := <-s.ops:
+		batch = append(batch, o)
+	case <-s.closing:
+	}
 	var timer *time.Timer
 	for len(batch) < maxBatch {
 		select {
@@ -139,7 +139,7 @@ func (s *Store) gather(batch []*op) []*op {
 			continue
 		default:
 		}
-		if len(batch) >= fewOperations || s.gatherTime == 0 || s.writing.Load() == 0 && !allCalm(batch) {
+		if len(batch) == 0 || len(batch) >= fewOperations || s.gatherTime == 0 || !s.busy() && !allCalm(batch) {
 			return batch
 		}
 		if timer == nil {
@@ -154,6 +154,12 @@ func (s *Store) gather(batch []*op) []*op {
 		}
 	}
 	return batch
+}
+
+// busy says whether a batch is being written, or was begun a moment ago.
+func (s *Store) busy() bool {
+	begun := s.begun.Load()
+	return s.writing.Load() > 0 || begun != nil && time.Since(*begun) < s.gatherTime
 }
 
 func allCalm(ops []*op) bool {
@@ -188,6 +194,8 @@ func (s *Store) writeBatch(batch []*op) {
 
 func (s *Store) transact(ops []*op) error {
 	s.writing.Add(1)
+	now := time.Now()
+	s.begun.Store(&now)
 	err := s.base.transact(ops)
 	s.writing.Add(-1)
 	if ops[0].raw == nil {
