@@ -85,7 +85,7 @@ func openPostgresStore(ctx context.Context, store *Store, o *Options) error {
 	p.base, p.place, p.fleet.deaf, p.fleet.hurry = p, o.Postgres.Place(), o.Postgres.deaf, time.Duration(max(o.Postgres.hurry, 1))
 	p.owner = p.node + " " + uuid.NewString()[:8]
 	p.lockRows = " FOR UPDATE SKIP LOCKED"
-	if !o.Postgres.deaf {
+	if !o.Postgres.deaf && p.writers() > 1 {
 		p.gatherTime = gatherTime
 	}
 	p.dir, p.files.dir = o.Dir, os.TempDir()

@@ -33,10 +33,12 @@ type Store struct {
 	room     room
 
 	ops     chan *op
+	alone   chan *op      // those that are written alone
 	turn    chan struct{} // taken by the one who gathers the next batch
 	writes  batches
-	writing atomic.Int64              // batches that are being written
-	begun   atomic.Pointer[time.Time] // when the last of them was
+	writing atomic.Int64 // batches that are being written
+	// gathered is when the last batch was of several reports.
+	gathered atomic.Pointer[time.Time]
 	// gatherTime is for how long a small batch waits for more, 0: it does not.
 	gatherTime time.Duration
 	closing    chan struct{} // Close was called
@@ -77,6 +79,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	s := &Store{
 		node: o.Node, owner: o.Node, now: o.Now, log: o.Logger, observer: o.Observer, keys: keys,
 		ops:     make(chan *op, maxBatch),
+		alone:   make(chan *op, maxBatch),
 		turn:    make(chan struct{}, 1),
 		closing: make(chan struct{}),
 		written: make(chan struct{}),

@@ -14,9 +14,9 @@ const (
 	// So many operations are committed together at most.
 	maxBatch = 128
 	// Where batches are written side by side, fewer operations than these wait for more
-	// while another batch is being written or was begun a moment ago, or if nobody waits
-	// for them, but no longer than this: many small batches take more of everything than
-	// few large ones.
+	// while another batch is being written, or if several reports have come a moment ago,
+	// or if nobody waits for them, but no longer than this: many small batches take more
+	// of everything than few large ones.
 	fewOperations = 16
 	gatherTime    = 10 * time.Millisecond
 )
@@ -72,8 +72,12 @@ func (s *Store) writeLazy(ctx context.Context, fn func(*tx) error) error {
 
 func (s *Store) submit(ctx context.Context, o *op) error {
 	o.done = make(chan error, 1)
+	ops := s.ops
+	if o.large || o.raw != nil {
+		ops = s.alone
+	}
 	select {
-	case s.ops <- o:
+	case ops <- o:
 	case <-s.closing:
 		return errClosed
 	case <-ctx.Done():
@@ -124,12 +128,20 @@ func (s *Store) writeLoop() {
 	}
 }
 
-// gather fills a batch with what is to be written. It is empty if the store closes.
+// gather fills a batch with what is to be written. It is empty if the store closes
+// and nothing is left.
 func (s *Store) gather(batch []*op) []*op {
 	select {
 	case o := <-s.ops:
 		batch = append(batch, o)
+	case o := <-s.alone:
+		return append(batch, o)
 	case <-s.closing:
+		select {
+		case o := <-s.alone:
+			return append(batch, o)
+		default:
+		}
 	}
 	var timer *time.Timer
 	for len(batch) < maxBatch {
@@ -139,11 +151,12 @@ func (s *Store) gather(batch []*op) []*op {
 			continue
 		default:
 		}
-		if len(batch) == 0 || len(batch) >= fewOperations || s.gatherTime == 0 || !s.busy() && !allCalm(batch) {
+		wait := s.patience(batch)
+		if wait <= 0 {
 			return batch
 		}
 		if timer == nil {
-			timer = time.NewTimer(s.gatherTime)
+			timer = time.NewTimer(wait)
 			defer timer.Stop()
 		}
 		select {
@@ -156,29 +169,35 @@ func (s *Store) gather(batch []*op) []*op {
 	return batch
 }
 
-// busy says whether a batch is being written, or was begun a moment ago.
-func (s *Store) busy() bool {
-	begun := s.begun.Load()
-	return s.writing.Load() > 0 || begun != nil && time.Since(*begun) < s.gatherTime
+// patience is for how long a batch waits for more, if it does.
+func (s *Store) patience(batch []*op) time.Duration {
+	if len(batch) == 0 || len(batch) >= fewOperations || s.gatherTime == 0 || slices.ContainsFunc(batch, isUrgent) {
+		return 0
+	}
+	if last := s.gathered.Load(); last != nil && time.Since(*last) < s.gatherTime {
+		return s.gatherTime - time.Since(*last)
+	}
+	if s.writing.Load() > 0 || !slices.ContainsFunc(batch, func(o *op) bool { return !o.calm }) {
+		return s.gatherTime
+	}
+	return 0
 }
 
-func allCalm(ops []*op) bool {
-	return !slices.ContainsFunc(ops, func(o *op) bool { return !o.calm })
-}
+// isUrgent says of a claim that a route waits for it.
+func isUrgent(o *op) bool { return o.lazy }
 
 func (s *Store) writeBatch(batch []*op) {
-	ops := batch[:0]
-	for _, o := range batch {
-		switch {
-		case !o.taken.CompareAndSwap(false, true):
-		case o.large || o.raw != nil:
-			o.done <- s.transact([]*op{o})
-		default:
-			ops = append(ops, o)
-		}
-	}
+	ops := slices.DeleteFunc(batch, func(o *op) bool { return !o.taken.CompareAndSwap(false, true) })
 	if len(ops) == 0 {
 		return
+	}
+	received := 0
+	for _, o := range ops {
+		received += number(o.intake)
+	}
+	if received > 1 {
+		now := time.Now()
+		s.gathered.Store(&now)
 	}
 	err := s.transact(ops)
 	if err == nil || len(ops) == 1 || !s.base.retryAlone(err) {
@@ -194,8 +213,6 @@ func (s *Store) writeBatch(batch []*op) {
 
 func (s *Store) transact(ops []*op) error {
 	s.writing.Add(1)
-	now := time.Now()
-	s.begun.Store(&now)
 	err := s.base.transact(ops)
 	s.writing.Add(-1)
 	if ops[0].raw == nil {
