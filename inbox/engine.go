@@ -248,7 +248,7 @@ func (e *engine) kick() {
 }
 
 // stored says that deliveries of these subjects may be due, and returns whether
-// workers are there for all of them. It never waits.
+// workers seem to be there for all of them: a claim finds out. It never waits.
 func (e *engine) stored(kind Kind, names []string) (free bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()

@@ -207,9 +207,15 @@ func (l *lane) took(c *claim) {
 	if c.retried && c.retries < math.MaxInt {
 		l.health.retried(c.next)
 	}
+	more := len(c.jobs) == c.n
 	for _, cq := range c.queues {
-		if q := e.queues[cq.subject]; q != nil && q.woken == cq.woken {
+		q := e.queues[cq.subject]
+		switch {
+		case q == nil:
+		case q.woken == cq.woken:
 			q.due = cq.due
+		default: // something came meanwhile
+			more = true
 		}
 	}
 	for _, j := range c.jobs {
@@ -218,7 +224,7 @@ func (l *lane) took(c *claim) {
 		}
 	}
 	l.ready = append(l.ready, c.jobs...)
-	if len(c.jobs) == c.n { // there may be more than this node can do
+	if more && !l.free() { // others may do it sooner
 		e.s.base.tell()
 	}
 }
