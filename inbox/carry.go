@@ -186,7 +186,7 @@ func (m *mover) copyBody(d *Draft, file string) error {
 // it is here already; its body is needless if it is a duplicate, or erased. What
 // erases something, here or there, is kept in any case.
 func (s *Store) insertCarried(t *tx, r *carried, erases bool) (was, needless bool, err error) {
-	k, err := s.find(t, &r.record, r.head.Received, duplicateTime)
+	k, err := s.find(t, &r.record, func() time.Time { return r.head.Received }, duplicateTime)
 	if err != nil {
 		return false, false, err
 	}

@@ -197,7 +197,7 @@ func (s *Store) store(t *tx, r *record) (Receipt, error) {
 	if err != nil {
 		return Receipt{}, err
 	}
-	k, err := s.find(t, r, s.now(), 0)
+	k, err := s.find(t, r, s.now, 0)
 	if err != nil || k.receipt.Duplicate || k.stored {
 		return k.receipt, err
 	}

@@ -19,9 +19,10 @@ type known struct {
 }
 
 // find compares a report with those of the same id. Where it is a duplicate, the
-// receipt has the uid of the copy that is kept. Now is when the report came, and
-// ahead is for how much later one that is here already may have come.
-func (s *Store) find(t *tx, r *record, now time.Time, ahead time.Duration) (known, error) {
+// receipt has the uid of the copy that is kept. Now says when the report
+// came, once no other node stores it, and ahead is for how much later one that is here
+// already may have come.
+func (s *Store) find(t *tx, r *record, now func() time.Time, ahead time.Duration) (known, error) {
 	k := known{receipt: Receipt{UID: r.uid}}
 	newest := true // of the copies
 	err := t.each(func(found row) error {
@@ -41,7 +42,7 @@ func (s *Store) find(t *tx, r *record, now time.Time, ahead time.Duration) (know
 			k.receipt.Conflict = true
 			return nil
 		}
-		age := now.Sub(time.UnixMilli(received))
+		age := now().Sub(time.UnixMilli(received))
 		if newest && kept(state) && age >= -ahead && age < duplicateTime {
 			k = known{receipt: Receipt{UID: uid, Duplicate: true}}
 			return nil

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/stdlib"
 )
 
@@ -28,6 +29,7 @@ type pgTx struct {
 	ctx    context.Context //nolint:containedctx // it ends with the transaction
 	conn   *pgx.Conn
 	queued *pgx.Batch
+	failed error // the first
 }
 
 // inTx runs fn in a transaction. Its error is an uncertainError if nobody knows
@@ -54,18 +56,29 @@ func (p *postgres) inTx(ctx context.Context, fn func(*tx) error) error {
 	})
 }
 
-// send sends what is queued, and returns the results of the last of it.
+// send sends what is queued, and returns the results of the last of it. After an
+// error it sends nothing any more: there may be no transaction.
 func (t *pgTx) send() (pgx.BatchResults, error) {
+	if t.failed != nil {
+		return nil, t.failed
+	}
 	batch := t.queued
 	t.queued = new(pgx.Batch)
 	results := t.conn.SendBatch(t.ctx, batch)
 	for range batch.Len() - 1 {
 		if _, err := results.Exec(); err != nil {
 			_ = results.Close() // it says the same
-			return nil, err
+			return nil, t.note(err)
 		}
 	}
 	return results, nil
+}
+
+func (t *pgTx) note(err error) error {
+	if t.failed == nil {
+		t.failed = err
+	}
+	return err
 }
 
 func (t *pgTx) exec(query string, args ...any) error {
@@ -83,7 +96,7 @@ func (t *pgTx) count(query string, args ...any) (int64, error) {
 	if closed := results.Close(); err == nil {
 		err = closed
 	}
-	return tag.RowsAffected(), err
+	return tag.RowsAffected(), t.note(err)
 }
 
 func (t *pgTx) each(scan func(row) error, query string, args ...any) error {
@@ -92,6 +105,7 @@ func (t *pgTx) each(scan func(row) error, query string, args ...any) error {
 	if err != nil {
 		return err
 	}
+	defer results.Close() // before the connection is used again, whatever scan does
 	rows, err := results.Query()
 	for err == nil && rows.Next() {
 		err = scan(rows)
@@ -103,7 +117,7 @@ func (t *pgTx) each(scan func(row) error, query string, args ...any) error {
 	if closed := results.Close(); err == nil {
 		err = closed
 	}
-	return err
+	return t.note(err)
 }
 
 func (t *pgTx) get(dest []any, query string, args ...any) error {
@@ -122,20 +136,29 @@ func (t *pgTx) get(dest []any, query string, args ...any) error {
 }
 
 func (t *pgTx) commit() error {
+	if t.failed != nil {
+		return t.failed
+	}
 	t.queued.Queue("COMMIT")
 	results, err := t.send()
+	if pgCode(err) != "" { // of a statement before it: the server has skipped it
+		return err
+	}
 	if err == nil {
-		tag, failed := results.Exec()
-		err = failed
-		if closed := results.Close(); err == nil {
-			err = closed
-		}
-		if err == nil && tag.String() != "COMMIT" {
+		var tag pgconn.CommandTag
+		tag, err = results.Exec()
+		closed := results.Close()
+		switch {
+		case err == nil && tag.String() == "COMMIT":
+			return nil
+		case err == nil && closed == nil:
 			return errRolledBack
+		case err == nil:
+			err = closed
 		}
 	}
 	// The server says that it has not. Of what else comes about nobody knows when.
-	if err == nil || pgCode(err) != "" && !isAway(err) {
+	if pgCode(err) != "" && !isAway(err) {
 		return err
 	}
 	return uncertainError{err}
