@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"testing"
@@ -65,6 +66,11 @@ func start(t testing.TB, caddyfile string, ports ...string) *gateway {
 		if err := caddy.Stop(); err != nil {
 			t.Errorf("stopping: %v", err)
 		}
+		// A report of Klavi's may be under way still. Its inbox closes after it.
+		g.eventually("the inboxes to close", func() bool {
+			stacks := make([]byte, 1<<20)
+			return !bytes.Contains(stacks[:runtime.Stack(stacks, true)], []byte("gateway.(*keeper)"))
+		})
 	})
 	return g
 }
