@@ -66,6 +66,22 @@ func TestFullDisk(t *testing.T) {
 			}
 		})
 	})
+	t.Run("an empty log", func(t *testing.T) {
+		onFullDisk(t, 10_000, func(t *testing.T, f *fullDisk) {
+			var uids []string
+			for range 20 {
+				uids = append(uids, mustPut(t, f.s, testHead("a"), f.body).UID)
+			}
+			// To empty it once more gives back nothing.
+			if err := f.s.base.(*sqlite).tidy(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			fillUp(t, filepath.Join(f.disk, "other"))
+			for _, uid := range uids {
+				end(t, f.s, uid, "delivered")
+			}
+		})
+	})
 }
 
 // onFullDisk runs a test with a store on a small disk, in a bubble: it tidies up

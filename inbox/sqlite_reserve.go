@@ -65,12 +65,11 @@ func (s *sqlite) makeReserve() {
 	}
 }
 
-// makeRoom makes some room on a disk that is full.
-func (s *sqlite) makeRoom() bool {
-	return s.w.checkpoint() == nil || s.useReserve() && s.w.checkpoint() == nil
-}
+// useLog makes room on a disk that is full, if there is any in the log, and others do
+// not take it at once.
+func (s *sqlite) useLog() bool { return s.w.checkpoint() == nil }
 
-// useReserve says whether there was one.
+// useReserve makes room on a disk that is full, if there is a reserve.
 func (s *sqlite) useReserve() bool {
 	if err := os.Remove(s.files.path(reserveName)); err != nil {
 		return false
@@ -88,7 +87,7 @@ func (s *sqlite) writeOut(path string) error {
 	switch {
 	case sqliteCode(err) != sqlite3.SQLITE_FULL:
 		return err
-	case s.makeRoom():
+	case s.useReserve() && s.useLog():
 		return nil
 	}
 	log, err := os.Open(path + "-wal")

@@ -239,8 +239,10 @@ func (s *sqlite) transact(ops []*op) error {
 		return failure(err)
 	}
 	err := s.w.transact(ops)
-	if sqliteCode(err) == sqlite3.SQLITE_FULL && !intake && s.makeRoom() {
-		err = s.w.transact(ops)
+	for _, makeRoom := range []func() bool{s.useLog, s.useReserve} {
+		if sqliteCode(err) == sqlite3.SQLITE_FULL && !intake && makeRoom() {
+			err = s.w.transact(ops)
+		}
 	}
 	if err == nil {
 		if err = errors.Join(s.files.at(atCommitted), s.owns()); err != nil {
