@@ -66,12 +66,25 @@ func TestFullDisk(t *testing.T) {
 		}
 		// What waits for ten seconds has some room kept for its end.
 		eventually(t, "the reserve", func() bool { _, err := os.Stat(filepath.Join(config.dir, "reserve")); return err == nil })
+		// While the disk is filled up, nothing is written that would use the reserve: what
+		// that gives back would be filled up as well.
+		held, release := make(chan struct{}, 1), make(chan struct{})
+		u.answers(func(w http.ResponseWriter, _ *http.Request, _ string) {
+			select {
+			case held <- struct{}{}:
+			default:
+			}
+			<-release
+			w.WriteHeader(http.StatusServiceUnavailable)
+		})
+		<-held // the one attempt at a time of a route that fails
 		other := filepath.Join(disk, "other")
 		fillUp(t, other)
 		refused(fmt.Sprint("others-", round))
 		p.wantAlive()
 		// What waits is delivered while there is not a byte left.
 		u.answers(nil)
+		close(release)
 		eventually(t, "what waits to be delivered on a full disk", func() bool { return s.delivered(u) })
 		if err := os.Remove(other); err != nil {
 			t.Fatal(err)
