@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"io"
 	"os"
+	"strings"
 	"time"
 )
 
@@ -97,10 +98,59 @@ type row interface{ Scan(dest ...any) error }
 type tx struct {
 	statements
 	after []func()
+	// heads are those of all reports that it stores, and erased what was asked of them:
+	// whether it was erased.
+	heads  []*Head
+	erased map[mark]bool
+	// settled are the reports of which a delivery has ended, for end to look at.
+	settled []int64
+	end     func(t *tx, reports []int64) error
 }
 
 // then has fn run when the transaction is committed.
 func (t *tx) then(fn func()) { t.after = append(t.after, fn) }
+
+// settle has end look at a report before the transaction is committed, together with
+// those of the other operations: it takes as many statements for all as for one.
+func (t *tx) settle(report int64, end func(t *tx, reports []int64) error) {
+	t.settled, t.end = append(t.settled, report), end
+}
+
+// run runs operations, and what they have left for the end.
+func (t *tx) run(ops []*op) error {
+	for _, o := range ops {
+		t.heads = append(t.heads, o.heads...)
+	}
+	for _, o := range ops {
+		if err := t.call(o.fn); err != nil {
+			return err
+		}
+	}
+	return t.call((*tx).endSettled)
+}
+
+// endSettled has end look at what was settled so far.
+func (t *tx) endSettled() error {
+	reports := t.settled
+	if t.settled = nil; len(reports) == 0 {
+		return nil
+	}
+	return t.end(t, reports)
+}
+
+// among returns the text of a list that is not empty, for IN, and its values. The last may stand in it
+// again: so there are few different texts, and few statements to prepare.
+func among[T any](list []T) (text string, values []any) {
+	n := 1
+	for n < len(list) {
+		n *= 2
+	}
+	values = make([]any, n)
+	for i := range values {
+		values[i] = list[min(i, len(list)-1)]
+	}
+	return "(?" + strings.Repeat(", ?", n-1) + ")", values
+}
 
 // reads are connections that read.
 type reads struct {

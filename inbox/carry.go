@@ -231,7 +231,7 @@ func (s *Store) insertCarried(t *tx, r *carried, erases bool) (was, needless boo
 		return false, false, err
 	}
 	if state == string(Erased) {
-		return false, true, eraseDeliveries(t, id)
+		return false, true, eraseDeliveries(t, refTo(id))
 	}
 	return false, false, nil
 }

@@ -70,9 +70,7 @@ func (s *Store) Drop(ctx context.Context, f Filter, who, why string, progress Pr
 		if err != nil {
 			return err
 		}
-		if err := s.endReport(t, d.report); err != nil {
-			return err
-		}
+		t.settle(d.report, s.endReports)
 		return s.noteAction(t, who, "drop", d.uid, why)
 	})
 	if n > 0 && errors.Is(err, ErrGone) {

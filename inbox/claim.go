@@ -84,7 +84,7 @@ const (
 	selectSkipped = `SELECT EXISTS (SELECT 1 FROM deliveries
 		WHERE state = 'waiting' AND kind = ? AND subject = ? AND retried = ? AND due <= ? AND (claimed_until IS NULL OR claimed_until < ?))`
 	selectOwn     = `SELECT id FROM deliveries WHERE state = 'waiting' AND kind = ? AND subject = ? AND claimed_by = ?`
-	updateClaim   = `UPDATE deliveries SET claimed_by = ?, claimed_until = ? WHERE id = ?`
+	updateClaims  = `UPDATE deliveries SET claimed_by = ?, claimed_until = ? WHERE id IN `
 	updateRelease = `UPDATE deliveries SET claimed_by = NULL, claimed_until = NULL WHERE id = ? AND claimed_by = ?`
 )
 
@@ -130,11 +130,14 @@ func (c *claim) take(s *Store) error {
 		if err != nil {
 			return err
 		}
+		var ids []int64
 		for _, j := range c.jobs {
-			for _, id := range j.deliveries {
-				if err := t.exec(updateClaim, s.owner, c.until, id); err != nil {
-					return err
-				}
+			ids = append(ids, j.deliveries...)
+		}
+		for some := range slices.Chunk(ids, maxBatch) {
+			list, values := among(some)
+			if err := t.exec(updateClaims+list, append([]any{s.owner, c.until}, values...)...); err != nil {
+				return err
 			}
 		}
 		if err := c.findNext(t, left); err != nil || s.lockRows == "" {

@@ -175,7 +175,7 @@ func (s *Store) insertDraft(ctx context.Context, r *record, m *moved) (receipt R
 	err = s.submitPatiently(ctx, func() *op {
 		return &op{
 			intake: true, moved: m, large: r.file != "" && m == nil, hasty: s.base.spool() != nil,
-			reportIDs: []string{r.head.ReportID}, erases: s.erasesOn(&r.head),
+			heads: []*Head{&r.head}, erases: s.erasesOn(&r.head),
 			fn: func(t *tx) (err error) {
 				receipt, err = s.store(t, r)
 				return err
@@ -225,8 +225,8 @@ func (s *Store) insert(t *tx, r *record, receipt Receipt) error {
 	if err != nil {
 		return err
 	}
-	err = t.exec(`INSERT INTO bodies (report, key, head, file, stored, body) VALUES (?, ?, ?, ?, ?, ?)`,
-		id, r.key, r.sealed, nullable(r.file), r.stored, r.body)
+	err = t.exec(`INSERT INTO bodies (report, key, head, file, stored, body) VALUES (`+id.text+`, ?, ?, ?, ?, ?)`,
+		id.value, r.key, r.sealed, nullable(r.file), r.stored, r.body)
 	if err != nil {
 		return err
 	}
@@ -266,25 +266,36 @@ func (s *Store) insertErased(t *tx, r *record, receipt Receipt) error {
 	return eraseDeliveries(t, id)
 }
 
+// reportRef is the id of a report, as it stands in a statement, and its value there.
+type reportRef struct {
+	text  string
+	value any
+}
+
+func refTo(id int64) reportRef { return reportRef{"?", id} }
+
 // insertReport writes the record of a report, and by what it is found.
-func (s *Store) insertReport(t *tx, r *record, receipt Receipt, state string) (int64, error) {
+func (s *Store) insertReport(t *tx, r *record, receipt Receipt, state string) (reportRef, error) {
 	h := &r.head
 	var ended any
 	if state != "waiting" {
 		ended = s.milli()
 	}
-	var id int64
-	err := t.get([]any{&id}, `INSERT INTO reports (uid, kind, type, report_id, digest, size, received, code, refs, repeat, conflict, state, ended)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id`,
+	query := `INSERT INTO reports (uid, kind, type, report_id, digest, size, received, code, refs, repeat, conflict, state, ended)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`
+	args := []any{
 		r.uid, string(h.Kind), typesText(h.Subjects), h.ReportID, r.digest[:], r.size, h.Received.UnixMilli(), h.Code, r.refText,
-		number(receipt.Repeat), number(receipt.Conflict), state, ended)
-	if err != nil {
-		return 0, err
+		number(receipt.Repeat), number(receipt.Conflict), state, ended,
 	}
-	if s.base.shared() {
-		return id, r.refs.insertAtOnce(t, id)
+	if s.base.shared() { // to ask for the id is a way to a server and back
+		id := reportRef{"(SELECT id FROM reports WHERE uid = ?)", r.uid}
+		return id, errors.Join(t.exec(query, args...), r.refs.insertAtOnce(t, r.uid))
 	}
-	return id, r.refs.insert(t, id)
+	var id int64
+	if err := t.get([]any{&id}, query+` RETURNING id`, args...); err != nil {
+		return reportRef{}, err
+	}
+	return refTo(id), r.refs.insert(t, id)
 }
 
 func (r *refs) insert(t *tx, report int64) error {
@@ -294,7 +305,7 @@ func (r *refs) insert(t *tx, report int64) error {
 }
 
 // insertAtOnce is insert in one statement, where each is a way to a server and back.
-func (r *refs) insertAtOnce(t *tx, report int64) error {
+func (r *refs) insertAtOnce(t *tx, uid string) error {
 	var kinds, values []string
 	err := r.each(func(kind, value string) error {
 		kinds, values = append(kinds, kind), append(values, value)
@@ -303,14 +314,14 @@ func (r *refs) insertAtOnce(t *tx, report int64) error {
 	if err != nil || len(kinds) == 0 {
 		return err
 	}
-	return t.exec(`INSERT INTO refs (kind, value, report) SELECT new.kind, new.value, ?::bigint
-		FROM unnest(?::text[], ?::text[]) AS new (kind, value) ON CONFLICT DO NOTHING`, report, kinds, values)
+	return t.exec(`INSERT INTO refs (kind, value, report) SELECT new.kind, new.value, (SELECT id FROM reports WHERE uid = ?)
+		FROM unnest(?::text[], ?::text[]) AS new (kind, value) ON CONFLICT DO NOTHING`, uid, kinds, values)
 }
 
-func insertDelivery(t *tx, report int64, h *Head, name string) error {
+func insertDelivery(t *tx, report reportRef, h *Head, name string) error {
 	received := h.Received.UnixMilli()
-	return t.exec(`INSERT INTO deliveries (report, kind, subject, state, attempts, due, since) VALUES (?, ?, ?, 'waiting', 0, ?, ?)`,
-		report, string(h.Kind), name, received, received)
+	return t.exec(`INSERT INTO deliveries (report, kind, subject, state, attempts, due, since) VALUES (`+report.text+`, ?, ?, 'waiting', 0, ?, ?)`,
+		report.value, string(h.Kind), name, received, received)
 }
 
 // number is a yes or no as it stands in the database.

@@ -86,7 +86,7 @@ func end(t testing.TB, s *Store, uid, state string) {
 		if err := tx.exec(`UPDATE deliveries SET state = ? WHERE report = ?`, state, id); err != nil {
 			return err
 		}
-		return s.end(tx, id, state)
+		return s.end(tx, State(state), id)
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -75,7 +75,7 @@ func (s *Store) replace(t *tx, dead []int64) error {
 		if err != nil {
 			return err
 		}
-		if err := s.end(t, id, "dropped"); err != nil {
+		if err := s.end(t, Dropped, id); err != nil {
 			return err
 		}
 	}

@@ -1,7 +1,9 @@
 package inbox
 
 import (
+	"cmp"
 	"context"
+	"fmt"
 	"path/filepath"
 	"testing"
 	"time"
@@ -69,6 +71,76 @@ func TestLargeBodyGoesWhenDelivered(t *testing.T) {
 			t.Errorf("got the files %v after the delivery, want none", got)
 		}
 	})
+}
+
+// What ends in one batch ends as it would alone.
+func TestManyEndInOneBatch(t *testing.T) {
+	s, _, _ := clocked(t, Settings{})
+	type report struct {
+		state    State
+		events   []State // of its deliveries
+		want     State
+		wantBody bool
+	}
+	var tests []report
+	for range maxBatch {
+		tests = append(tests, report{events: []State{Delivered}, want: Delivered})
+	}
+	tests = append(tests,
+		report{events: []State{Delivered, Delivered}, want: Delivered},
+		report{events: []State{Delivered, Waiting}, want: Waiting, wantBody: true},
+		report{events: []State{Dead, Waiting}, want: Waiting, wantBody: true},
+		report{events: []State{Dead, Delivered, Dropped}, want: Dead, wantBody: true},
+		report{events: []State{Dropped, Delivered}, want: Dropped},
+		report{state: Dead, events: []State{Dead, Delivered}, want: Dead, wantBody: true},
+		report{state: Dead, events: []State{Delivered, Delivered}, want: Delivered},
+		report{state: Damaged, events: []State{Delivered}, want: Damaged, wantBody: true},
+	)
+	var uids []string
+	for i, test := range tests {
+		head := Head{Kind: KindEvent, ReportID: fmt.Sprint(i), Received: s.now()}
+		for n := range test.events {
+			head.Subjects = append(head.Subjects, fmt.Sprint("event", n))
+		}
+		size := 100
+		if i%2 == 0 {
+			size = 2 * chunkSize
+		}
+		uids = append(uids, mustPut(t, s, head, randomBody(size)).UID)
+	}
+	err := s.write(t.Context(), func(tx *tx) error {
+		for i, test := range tests {
+			var id int64
+			if err := tx.get([]any{&id}, `SELECT id FROM reports WHERE uid = ?`, uids[i]); err != nil {
+				return err
+			}
+			if err := tx.exec(`UPDATE reports SET state = ? WHERE id = ?`, string(cmp.Or(test.state, Waiting)), id); err != nil {
+				return err
+			}
+			for n, state := range test.events {
+				if err := tx.exec(`UPDATE deliveries SET state = ? WHERE report = ? AND subject = ?`, string(state), id, fmt.Sprint("event", n)); err != nil {
+					return err
+				}
+				tx.settle(id, s.endReports) // each once
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, test := range tests {
+		if got := stateOf(t, s, uids[i]); got != test.want {
+			t.Errorf("%s with %v: got it %s, want %s", cmp.Or(test.state, Waiting), test.events, got, test.want)
+		}
+		bodies := countRows(t, s, `SELECT count(*) FROM bodies b JOIN reports r ON r.id = b.report WHERE r.uid = ?`, uids[i])
+		if bodies != number(test.wantBody) {
+			t.Errorf("%s with %v: got %d bodies, want %d", cmp.Or(test.state, Waiting), test.events, bodies, number(test.wantBody))
+		}
+	}
+	if room, want := s.room.size(), int64(countRows(t, s, `SELECT coalesce(sum(stored), 0) FROM bodies`)); room != want {
+		t.Errorf("got %d bytes held, want those of the bodies that are left, %d", room, want)
+	}
 }
 
 func TestRoutesAreApart(t *testing.T) {

@@ -86,6 +86,7 @@ func (s *Store) erase(t *tx, kind, value, who, why string) ([]ErasedReport, erro
 		}
 	}
 	for _, v := range values {
+		t.noteErased(mark{kind, v})
 		err := t.exec(`INSERT INTO erased (kind, value, at) VALUES (?, ?, ?) ON CONFLICT DO NOTHING`, kind, v, s.milli())
 		if err != nil {
 			return nil, err
@@ -98,6 +99,9 @@ func (s *Store) erase(t *tx, kind, value, who, why string) ([]ErasedReport, erro
 
 // destroyAll ends the reports of a consent, of a link or under an id.
 func (s *Store) destroyAll(t *tx, kind, value string) ([]ErasedReport, error) {
+	if err := t.endSettled(); err != nil { // what was delivered until now is said to be
+		return nil, err
+	}
 	type destroyed struct {
 		id int64
 		ErasedReport
@@ -141,14 +145,14 @@ func (s *Store) destroy(t *tx, id int64) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	if err := eraseDeliveries(t, id); err != nil {
+	if err := eraseDeliveries(t, refTo(id)); err != nil {
 		return false, err
 	}
-	return true, s.end(t, id, "erased")
+	return true, s.end(t, Erased, id)
 }
 
-func eraseDeliveries(t *tx, report int64) error {
-	return t.exec(`UPDATE deliveries SET state = 'dropped', reason = 'erased' WHERE report = ? AND state IN ('waiting', 'dead')`, report)
+func eraseDeliveries(t *tx, report reportRef) error {
+	return t.exec(`UPDATE deliveries SET state = 'dropped', reason = 'erased' WHERE report = `+report.text+` AND state IN ('waiting', 'dead')`, report.value)
 }
 
 func (s *Store) audit(t *tx, who, what, uid, why string) error {
@@ -161,44 +165,95 @@ func (s *Store) isErased(t *tx, h *Head) (bool, error) {
 	if s.erased.Load() == 0 && !s.base.shared() || s.erasesOn(h) {
 		return false, nil
 	}
-	if s.base.shared() { // most often, one way to the server says that nothing was
-		var found bool
-		err := t.get([]any{&found}, `SELECT EXISTS (SELECT 1 FROM erased WHERE kind = ? AND value = ?
-			OR kind = ? AND value = ANY(?::text[]) OR kind = ? AND value = ANY(?::text[]))`,
-			EraseReport, h.ReportID, EraseConsent, h.ConsentIDs, EraseLink, h.LinkIDs)
-		if err != nil || !found {
-			return false, err
-		}
+	if err := t.askErased(h); err != nil {
+		return false, err
 	}
-	if found, err := countErased(t, EraseReport, []string{h.ReportID}); err != nil || found > 0 {
-		return found > 0, err
+	if t.erased[mark{EraseReport, h.ReportID}] {
+		return true, nil
 	}
 	for _, list := range []struct {
 		kind   string
 		values []string
 	}{{EraseConsent, h.ConsentIDs}, {EraseLink, h.LinkIDs}} {
-		values := slices.Compact(slices.Sorted(slices.Values(list.values)))
-		found, err := countErased(t, list.kind, values)
-		if err != nil {
-			return false, err
+		found := 0
+		for _, value := range list.values {
+			found += number(t.erased[mark{list.kind, value}])
 		}
-		if found == len(values) && found > 0 || found > 0 && h.Kind != KindEvent {
+		if found == len(list.values) && found > 0 || found > 0 && h.Kind != KindEvent {
 			return true, nil
 		}
 	}
 	return false, nil
 }
 
-func countErased(t *tx, kind string, values []string) (int, error) {
-	count := 0
-	for _, value := range values {
-		var n int
-		if err := t.get([]any{&n}, `SELECT count(*) FROM erased WHERE kind = ? AND value = ?`, kind, value); err != nil {
-			return 0, err
-		}
-		count += n
+// mark says that something was erased.
+type mark struct{ kind, value string }
+
+// marksOf returns what would have had a report erased.
+func marksOf(h *Head) []mark {
+	marks := []mark{{EraseReport, h.ReportID}}
+	for _, value := range h.ConsentIDs {
+		marks = append(marks, mark{EraseConsent, value})
 	}
-	return count, nil
+	for _, value := range h.LinkIDs {
+		marks = append(marks, mark{EraseLink, value})
+	}
+	return marks
+}
+
+// askErased finds out what of a report was erased, and of all others that are stored
+// in the transaction: one question is enough for them.
+func (t *tx) askErased(h *Head) error {
+	if t.erased == nil {
+		t.erased = make(map[mark]bool)
+	}
+	unknown := func(m mark) bool {
+		_, known := t.erased[m]
+		return !known
+	}
+	if !slices.ContainsFunc(marksOf(h), unknown) {
+		return nil
+	}
+	var asked []mark
+	for _, other := range slices.Concat(t.heads, []*Head{h}) {
+		for _, m := range marksOf(other) {
+			if unknown(m) {
+				t.erased[m] = false
+				asked = append(asked, m)
+			}
+		}
+	}
+	for some := range slices.Chunk(asked, maxBatch) {
+		if err := t.askSome(some); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+const selectErased = `SELECT kind, value FROM erased WHERE kind IN ('report', 'consent', 'link') AND value IN `
+
+func (t *tx) askSome(marks []mark) error {
+	var values []string
+	for _, m := range marks {
+		values = append(values, m.value)
+	}
+	list, args := among(values)
+	return t.each(func(r row) error {
+		var m mark
+		err := r.Scan(&m.kind, &m.value)
+		if _, asked := t.erased[m]; asked {
+			t.erased[m] = true
+		}
+		return err
+	}, selectErased+list, args...)
+}
+
+// noteErased says that something is erased from now on.
+func (t *tx) noteErased(m mark) {
+	if t.erased != nil {
+		t.erased[m] = true
+	}
 }
 
 // erasesOn says whether a report is an event upon which something is erased.

@@ -215,17 +215,37 @@ func TestEraseRefuses(t *testing.T) {
 	}
 }
 
-// What arrives together with the first erasure is not kept either.
+// What arrives together with the first erasure is not kept either, nor with one that
+// comes when it was asked already what is erased.
 func TestEraseInTheSameTransaction(t *testing.T) {
+	t.Run("the first", func(t *testing.T) { testEraseInTheSameTransaction(t, 0) })
+	t.Run("another", func(t *testing.T) { testEraseInTheSameTransaction(t, 1) })
+}
+
+func testEraseInTheSameTransaction(t *testing.T, before int) {
+	t.Helper()
 	s, _, _ := clocked(t, Settings{})
+	for range before {
+		if _, err := s.Erase(t.Context(), EraseConsent, "c0", "x", "y"); err != nil {
+			t.Fatal(err)
+		}
+	}
 	release := holdWriter(t, s)
 	defer release()
+	for range before {
+		go func() {
+			if r, err := put(s, about(s, "z", "l2", "c2"), []byte("body of z")); err != nil || r.Erased {
+				t.Errorf("got %+v and %v, want it stored", r, err)
+			}
+		}()
+		eventually(t, "a report stands in line", func() bool { return len(s.ops) == before })
+	}
 	erased, stored := make(chan error, 1), make(chan Receipt, 1)
 	go func() {
 		_, err := s.Erase(context.Background(), EraseConsent, "c1", "x", "y")
 		erased <- err
 	}()
-	eventually(t, "the erasure stands in line", func() bool { return len(s.ops) == 1 })
+	eventually(t, "the erasure stands in line", func() bool { return len(s.ops) == before+1 })
 	go func() {
 		r, err := put(s, about(s, "a", "l1", "c1"), []byte("body of a"))
 		if err != nil {
@@ -233,7 +253,7 @@ func TestEraseInTheSameTransaction(t *testing.T) {
 		}
 		stored <- r
 	}()
-	eventually(t, "the report stands behind it", func() bool { return len(s.ops) == 2 })
+	eventually(t, "the report stands behind it", func() bool { return len(s.ops) == before+2 })
 	release()
 	if err := <-erased; err != nil {
 		t.Fatal(err)

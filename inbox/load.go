@@ -4,7 +4,6 @@ import (
 	"context"
 	"database/sql"
 	"encoding/json"
-	"errors"
 	"fmt"
 )
 
@@ -56,39 +55,50 @@ func (k *keyring) open(uid string, wrapped, head []byte) (*sealer, []byte, error
 	return sl, text, err
 }
 
-// end writes down that a report has ended: delivered, dropped, erased or dead.
-// Unless it is dead, its body and its key go.
-func (s *Store) end(t *tx, id int64, state string) error {
-	if err := t.exec(`UPDATE reports SET state = ?, ended = ? WHERE id = ?`, state, s.milli(), id); err != nil {
+const (
+	updateReports                 = `UPDATE reports SET state = ?, ended = ? WHERE id IN `
+	deleteBodies, returningBodies = `DELETE FROM bodies WHERE report IN `, ` RETURNING stored, file,
+		(SELECT r.kind FROM reports r WHERE r.id = bodies.report), (SELECT r.type FROM reports r WHERE r.id = bodies.report)`
+)
+
+// end writes down that reports have ended: delivered, dropped, erased or dead. Unless
+// they are dead, their bodies and keys go.
+func (s *Store) end(t *tx, state State, reports ...int64) error {
+	list, ids := among(reports)
+	err := t.exec(updateReports+list, append([]any{string(state), s.milli()}, ids...)...)
+	if err != nil || state == Dead {
 		return err
 	}
-	if state == "dead" {
-		return nil
-	}
-	return s.discard(t, id)
+	return s.discard(t, reports...)
 }
 
-// discard removes the body and the key of a report, if they are still there.
-func (s *Store) discard(t *tx, id int64) error {
-	var (
-		stored      int64
-		file        sql.NullString
-		kind, types string
-	)
-	err := t.get([]any{&stored, &file, &kind, &types},
-		`SELECT b.stored, b.file, r.kind, r.type FROM bodies b JOIN reports r ON r.id = b.report WHERE b.report = ?`, id)
-	if errors.Is(err, sql.ErrNoRows) {
+// discard removes the bodies and the keys of reports, if they are still there.
+func (s *Store) discard(t *tx, reports ...int64) error {
+	list, ids := among(reports)
+	var files []string
+	err := t.each(func(r row) error {
+		var (
+			kind   Kind
+			types  string
+			stored int64
+			file   sql.NullString
+		)
+		if err := r.Scan(&stored, &file, &kind, &types); err != nil {
+			return err
+		}
+		t.then(func() { s.room.hold(kind, typesOf(types), -stored) })
+		if file.Valid {
+			files = append(files, file.String)
+		}
 		return nil
-	}
+	}, deleteBodies+list+returningBodies, ids...)
 	if err != nil {
 		return err
 	}
-	if err := t.exec(`DELETE FROM bodies WHERE report = ?`, id); err != nil {
-		return err
+	for _, name := range files {
+		if err := s.base.removeBody(t, name); err != nil {
+			return err
+		}
 	}
-	t.then(func() { s.room.hold(Kind(kind), typesOf(types), -stored) })
-	if !file.Valid {
-		return nil
-	}
-	return s.base.removeBody(t, file.String)
+	return nil
 }

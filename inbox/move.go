@@ -193,7 +193,7 @@ func (m *mover) moveOnce(ctx context.Context, batch []*carried) error {
 func (m *mover) store(ctx context.Context, batch []*carried) (known int, err error) {
 	o := &op{intake: true, large: m.to.base.shared()} // it may take as long, and nobody else shall
 	for _, r := range batch {
-		o.reportIDs = append(o.reportIDs, r.head.ReportID)
+		o.heads = append(o.heads, &r.head)
 		if r.damage == nil && r.file == "" {
 			continue
 		}
@@ -268,14 +268,14 @@ func (s *Store) holds(ctx context.Context, table, uid string) (bool, error) {
 // copyMarks has the other store know what was erased, and erase it there. It is
 // removed here when all reports are moved.
 func (m *mover) copyMarks(ctx context.Context) error {
-	type mark struct {
-		id, at      int64
-		kind, value string
+	type kept struct {
+		mark
+		id, at int64
 	}
 	for {
-		var marks []mark
+		var marks []kept
 		err := m.from.scan(ctx, `SELECT id, kind, value, at FROM erased WHERE id > ? ORDER BY id LIMIT ?`, []any{m.marks, moveBatch}, func(rows *sql.Rows) error {
-			var k mark
+			var k kept
 			err := rows.Scan(&k.id, &k.kind, &k.value, &k.at)
 			marks = append(marks, k)
 			return err
@@ -294,6 +294,7 @@ func (m *mover) copyMarks(ctx context.Context) error {
 					continue
 				}
 				to.erased.Add(1)
+				t.noteErased(k.mark)
 				if _, err := to.destroyAll(t, k.kind, k.value); err != nil {
 					return err
 				}

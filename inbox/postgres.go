@@ -236,13 +236,9 @@ func (p *postgres) transactOnce(ctx context.Context, ops []*op) error {
 		if err := p.prepare(t, ops); err != nil {
 			return err
 		}
-		for _, o := range ops {
-			if err := t.call(o.fn); err != nil {
-				return err
-			}
-		}
+		err := t.run(ops)
 		after = t.after
-		return nil
+		return err
 	})
 	if err != nil {
 		return err
@@ -264,8 +260,8 @@ func (p *postgres) prepare(t *tx, ops []*op) error {
 	for _, o := range ops {
 		lazy = lazy && o.lazy
 		erases = erases || o.erases
-		for _, id := range o.reportIDs {
-			ids = append(ids, p.lockKey("report", id))
+		for _, h := range o.heads {
+			ids = append(ids, p.lockKey("report", h.ReportID))
 		}
 	}
 	switch {

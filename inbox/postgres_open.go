@@ -23,8 +23,17 @@ var postgresMigrations = [schemaVersion][]string{
 	0: postgresSchema,
 }
 
+// planning has the server search with indexes: all searches have theirs. A plan that was
+// made while the tables were empty would be to read all of them, and be kept until they
+// are analyzed. That it costs too much, by this reckoning, is no reason to compile it.
+const planning = `SET enable_seqscan = off; SET jit = off`
+
 // connected makes sure that a commit on this connection waits for the disk.
 func (p *postgres) connected(ctx context.Context, conn *pgx.Conn) error {
+	// Another server than PostgreSQL may have no such settings.
+	if _, err := conn.PgConn().Exec(ctx, planning).ReadAll(); err != nil && pgCode(err) == "" {
+		return err
+	}
 	var mode string
 	if err := conn.QueryRow(ctx, `SHOW synchronous_commit`).Scan(&mode); err != nil || mode != "off" {
 		return err

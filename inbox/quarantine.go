@@ -195,7 +195,7 @@ func (s *Store) releaseOne(ctx context.Context, id int64, check func(*Quarantine
 	}
 	r.file, r.body = file.String, body
 	var gone bool
-	err = s.submit(ctx, &op{intake: true, reportIDs: []string{r.head.ReportID}, erases: s.erasesOn(&r.head), fn: func(t *tx) error {
+	err = s.submit(ctx, &op{intake: true, heads: []*Head{&r.head}, erases: s.erasesOn(&r.head), fn: func(t *tx) error {
 		gone = false
 		if n, err := t.count(`DELETE FROM quarantine WHERE id = ?`, id); err != nil || n == 0 {
 			gone = true // released by somebody else, or too old since just now

@@ -58,7 +58,7 @@ func (s *Store) dropEnded(t *tx, id int64) error {
 	if err := t.exec(`UPDATE deliveries SET state = 'dropped' WHERE report = ? AND state = 'dead'`, id); err != nil {
 		return err
 	}
-	return s.end(t, id, "dropped")
+	return s.end(t, Dropped, id)
 }
 
 // forget removes the records of reports that ended before a time.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"slices"
 	"strings"
 	"time"
 )
@@ -75,10 +76,10 @@ func (e *engine) settle(j *job, r *result) error {
 				return err
 			}
 		}
-		if err := e.insertAttempt(t, j, r); err != nil || state == Waiting {
-			return err
+		if state != Waiting {
+			t.settle(j.report, s.endReports)
 		}
-		return s.endReport(t, j.report)
+		return e.insertAttempt(t, j, r)
 	}})
 	if err != nil {
 		return err
@@ -168,33 +169,63 @@ func (e *engine) spare(now time.Time, hold time.Duration) {
 	}
 }
 
-// endReport ends a report of which no delivery waits any more.
-func (s *Store) endReport(t *tx, report int64) error {
-	var state State
-	var waiting, dead, dropped int
-	if s.base.shared() {
-		// Two of its deliveries may end at once, and neither see that the other has.
-		if err := t.exec(`SELECT 1 FROM reports WHERE id = ? FOR UPDATE`, report); err != nil {
+// selectEnds says what came of the deliveries of reports: the most important that came
+// of any. Without statistics, PostgreSQL would rather read all deliveries than join those
+// of a few reports.
+const (
+	selectEnds = `SELECT r.id, r.state, (SELECT max(CASE d.state WHEN 'waiting' THEN 3 WHEN 'dead' THEN 2 WHEN 'dropped' THEN 1 END)
+		FROM deliveries d WHERE d.report = r.id) FROM reports r WHERE r.id IN `
+	endIsWaiting, endIsDead, endIsDropped = 3, 2, 1
+
+	lockReports, lockInOrder = `SELECT 1 FROM reports WHERE id IN `, ` ORDER BY id FOR UPDATE`
+)
+
+// endReports ends those of some reports of which no delivery waits any more.
+func (s *Store) endReports(t *tx, reports []int64) error {
+	slices.Sort(reports)
+	for some := range slices.Chunk(slices.Compact(reports), maxBatch) {
+		if err := s.endSome(t, some); err != nil {
 			return err
 		}
 	}
-	err := t.get([]any{&state, &waiting, &dead, &dropped}, `SELECT r.state, count(CASE d.state WHEN 'waiting' THEN 1 END),
-		count(CASE d.state WHEN 'dead' THEN 1 END), count(CASE d.state WHEN 'dropped' THEN 1 END)
-		FROM reports r LEFT JOIN deliveries d ON d.report = r.id WHERE r.id = ? GROUP BY r.id`, report)
-	switch {
-	case errors.Is(err, sql.ErrNoRows): // the record has gone, too
-		return nil
-	case err != nil || waiting > 0 || state != Waiting && state != Dead:
-		return err
-	case dead > 0:
-		if state == Dead {
-			return nil
+	return nil
+}
+
+func (s *Store) endSome(t *tx, reports []int64) error {
+	list, ids := among(reports)
+	if s.base.shared() {
+		// Two deliveries of one may end at once, and neither see that the other has.
+		if err := t.exec(lockReports+list+lockInOrder, ids...); err != nil {
+			return err
 		}
-		return s.end(t, report, string(Dead))
-	case dropped > 0:
-		return s.end(t, report, string(Dropped))
 	}
-	return s.end(t, report, string(Delivered))
+	ended := make(map[State][]int64)
+	err := t.each(func(r row) error {
+		var id int64
+		var state State
+		var end sql.NullInt64
+		err := r.Scan(&id, &state, &end)
+		switch {
+		case err != nil || state != Waiting && state != Dead:
+		case end.Int64 == endIsWaiting || end.Int64 == endIsDead && state == Dead:
+		case end.Int64 == endIsDead:
+			ended[Dead] = append(ended[Dead], id)
+		case end.Int64 == endIsDropped:
+			ended[Dropped] = append(ended[Dropped], id)
+		default:
+			ended[Delivered] = append(ended[Delivered], id)
+		}
+		return err
+	}, selectEnds+list, ids...)
+	if err != nil {
+		return err
+	}
+	for state, reports := range ended {
+		if err := s.end(t, state, reports...); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // clear puts deliveries that failed because their route did back in their place

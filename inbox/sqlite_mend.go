@@ -107,7 +107,7 @@ func (s *sqlite) mendDeliveries(t *tx, _ *salvager) error {
 			if n > 0 {
 				continue
 			}
-			if err := insertDelivery(t, id, h, name); err != nil {
+			if err := insertDelivery(t, refTo(id), h, name); err != nil {
 				return err
 			}
 		}
@@ -120,9 +120,9 @@ func (s *sqlite) mendDeliveries(t *tx, _ *salvager) error {
 		switch {
 		case left > 0:
 		case dead > 0:
-			err = s.end(t, id, "dead")
+			err = s.end(t, Dead, id)
 		default:
-			err = s.end(t, id, "delivered")
+			err = s.end(t, Delivered, id)
 		}
 		if err != nil {
 			return err

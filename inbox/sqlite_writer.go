@@ -172,10 +172,8 @@ func (w *writer) transact(ops []*op) error {
 		return err
 	}
 	t := &tx{statements: w}
-	for _, o := range ops {
-		if err := t.call(o.fn); err != nil {
-			return errors.Join(err, w.rollback())
-		}
+	if err := t.run(ops); err != nil {
+		return errors.Join(err, w.rollback())
 	}
 	if err := w.run("COMMIT"); err != nil {
 		_ = w.rollback()

@@ -267,12 +267,7 @@ func (s *Store) expire(ctx context.Context, sub subject, before int64, route, re
 			reports = append(reports, expired...)
 		}
 		n = len(reports)
-		for _, report := range reports {
-			if err := s.endReport(t, report); err != nil {
-				return err
-			}
-		}
-		return nil
+		return s.endReports(t, reports)
 	})
 	return n, err
 }

@@ -28,8 +28,8 @@ type op struct {
 	lazy bool
 	// intake: it stores something new, so it has no right to the reserve.
 	intake bool
-	// reportIDs are Klavi's ids of the reports that it stores.
-	reportIDs []string
+	// heads are those of the reports that it stores.
+	heads []*Head
 	// erases: it erases something.
 	erases bool
 	// moved is the file that it refers to, if that has just been moved to bodies/.
