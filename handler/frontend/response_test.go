@@ -40,7 +40,9 @@ func answeringSite(t *testing.T, f Frontend) *site {
 	k := newFakeKlavi(t)
 	ctx, err := caddy.ProvisionContext(&caddy.Config{AppsRaw: caddy.ModuleMap{"klavi": []byte(
 		`{"accounts":{"default":{"base_url":"` + k.URL + `/data/v1","access_key":"` + partnerAccessKey + `","secret_key":"` + partnerSecretKey +
-			`","accept_secret_keys":["` + partnerOldSecret + `"]}}}`,
+			`","accept_secret_keys":["` + partnerOldSecret + `"],` +
+			// What is wrong with a connection is to be of no consequence for the next request.
+			`"transport":{"keep_alive":{"enabled":false}}}}}`,
 	)}})
 	if err != nil {
 		t.Fatal(err)
