@@ -54,7 +54,7 @@ type postgres struct {
 	usable  atomic.Bool        // it was opened: with a spool, it need not have been reached
 	end     context.CancelFunc // of what start has begun
 	running sync.WaitGroup
-	// counted is when it was last read how much there is.
+	// counted is when it was last read how much there is. It is maintain's.
 	counted time.Time
 }
 
@@ -311,6 +311,7 @@ func (p *postgres) maintain(ctx context.Context, _ int64) (idle bool) {
 	if !p.usable.Load() || time.Since(p.counted) < recountInterval/p.fleet.hurry {
 		return false
 	}
+	p.counted = time.Now()
 	if err := p.recount(ctx); err != nil && ctx.Err() == nil {
 		_ = p.failure(err)
 	}

@@ -133,7 +133,6 @@ func (p *postgres) readMeta(t *tx) (version int, canary []byte, err error) {
 
 // recount reads what is kept in memory of the database: other nodes change it.
 func (p *postgres) recount(ctx context.Context) error {
-	p.counted = time.Now()
 	return p.inTx(ctx, p.count)
 }
 
