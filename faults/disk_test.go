@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
@@ -68,13 +69,15 @@ func TestFullDisk(t *testing.T) {
 		eventually(t, "the reserve", func() bool { _, err := os.Stat(filepath.Join(config.dir, "reserve")); return err == nil })
 		// While the disk is filled up, nothing is written that would use the reserve: what
 		// that gives back would be filled up as well.
-		held, release := make(chan struct{}, 1), make(chan struct{})
+		held, released := make(chan struct{}, 1), make(chan struct{})
+		release := sync.OnceFunc(func() { close(released) })
+		t.Cleanup(release)
 		u.answers(func(w http.ResponseWriter, _ *http.Request, _ string) {
 			select {
 			case held <- struct{}{}:
 			default:
 			}
-			<-release
+			<-released
 			w.WriteHeader(http.StatusServiceUnavailable)
 		})
 		<-held // the one attempt at a time of a route that fails
@@ -84,7 +87,7 @@ func TestFullDisk(t *testing.T) {
 		p.wantAlive()
 		// What waits is delivered while there is not a byte left.
 		u.answers(nil)
-		close(release)
+		release()
 		eventually(t, "what waits to be delivered on a full disk", func() bool { return s.delivered(u) })
 		if err := os.Remove(other); err != nil {
 			t.Fatal(err)
