@@ -19,9 +19,9 @@ type known struct {
 }
 
 // find compares a report with those of the same id. Where it is a duplicate, the
-// receipt has the uid of the copy that is kept. Now says when the report
-// came, once no other node stores it, and ahead is for how much later one that is here
-// already may have come.
+// receipt has the uid of the copy that is kept. Now says when the report came, once no
+// other node stores it, and ahead is for how much later one that is here already may
+// have come.
 func (s *Store) find(t *tx, r *record, now func() time.Time, ahead time.Duration) (known, error) {
 	k := known{receipt: Receipt{UID: r.uid}}
 	newest := true // of the copies

@@ -111,25 +111,3 @@ func forgetAudit(t *tx, before int64) (int, error) {
 	n, err := t.count(deleteAudit, before, retainBatch)
 	return int(n), err
 }
-
-// texts runs a statement that returns texts.
-func (t *tx) texts(query string, args ...any) (found []string, err error) {
-	err = t.each(func(r row) error {
-		var text string
-		err := r.Scan(&text)
-		found = append(found, text)
-		return err
-	}, query, args...)
-	return found, err
-}
-
-// ids runs a query for numbers.
-func (t *tx) ids(query string, args ...any) (ids []int64, err error) {
-	err = t.each(func(r row) error {
-		var id int64
-		err := r.Scan(&id)
-		ids = append(ids, id)
-		return err
-	}, query, args...)
-	return ids, err
-}

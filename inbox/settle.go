@@ -4,7 +4,6 @@ import (
 	"context"
 	"database/sql"
 	"errors"
-	"slices"
 	"strings"
 	"time"
 )
@@ -167,65 +166,6 @@ func (e *engine) spare(now time.Time, hold time.Duration) {
 	if now.Before(e.began) || now.Add(hold).After(e.began.Add(e.hold)) {
 		e.began, e.hold = now, hold
 	}
-}
-
-// selectEnds says what came of the deliveries of reports: the most important that came
-// of any. Without statistics, PostgreSQL would rather read all deliveries than join those
-// of a few reports.
-const (
-	selectEnds = `SELECT r.id, r.state, (SELECT max(CASE d.state WHEN 'waiting' THEN 3 WHEN 'dead' THEN 2 WHEN 'dropped' THEN 1 END)
-		FROM deliveries d WHERE d.report = r.id) FROM reports r WHERE r.id IN `
-	endIsWaiting, endIsDead, endIsDropped = 3, 2, 1
-
-	lockReports, lockInOrder = `SELECT 1 FROM reports WHERE id IN `, ` ORDER BY id FOR UPDATE`
-)
-
-// endReports ends those of some reports of which no delivery waits any more.
-func (s *Store) endReports(t *tx, reports []int64) error {
-	slices.Sort(reports)
-	for some := range slices.Chunk(slices.Compact(reports), maxBatch) {
-		if err := s.endSome(t, some); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (s *Store) endSome(t *tx, reports []int64) error {
-	list, ids := among(reports)
-	if s.base.shared() {
-		// Two deliveries of one may end at once, and neither see that the other has.
-		if err := t.exec(lockReports+list+lockInOrder, ids...); err != nil {
-			return err
-		}
-	}
-	ended := make(map[State][]int64)
-	err := t.each(func(r row) error {
-		var id int64
-		var state State
-		var end sql.NullInt64
-		err := r.Scan(&id, &state, &end)
-		switch {
-		case err != nil || state != Waiting && state != Dead:
-		case end.Int64 == endIsWaiting || end.Int64 == endIsDead && state == Dead:
-		case end.Int64 == endIsDead:
-			ended[Dead] = append(ended[Dead], id)
-		case end.Int64 == endIsDropped:
-			ended[Dropped] = append(ended[Dropped], id)
-		default:
-			ended[Delivered] = append(ended[Delivered], id)
-		}
-		return err
-	}, selectEnds+list, ids...)
-	if err != nil {
-		return err
-	}
-	for state, reports := range ended {
-		if err := s.end(t, state, reports...); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // clear puts deliveries that failed because their route did back in their place

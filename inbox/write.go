@@ -2,8 +2,6 @@ package inbox
 
 import (
 	"context"
-	"fmt"
-	"runtime/debug"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -45,15 +43,6 @@ type op struct {
 
 	taken atomic.Bool // by the writer, or by its caller who gives up
 	done  chan error
-}
-
-func (t *tx) call(fn func(*tx) error) (err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			err = fmt.Errorf("%w: panic: %v\n%s", ErrUnavailable, p, debug.Stack())
-		}
-	}()
-	return fn(t)
 }
 
 // write runs fn in a transaction, together with whatever else has
