@@ -456,13 +456,15 @@ func confined(t testing.TB, n int) *exec.Cmd {
 	return exec.Command(program)
 }
 
-// listenAt has a server listen at an address.
+// listenAt has a server listen at an address. Other packages look for free ports.
 func listenAt(t testing.TB, server *httptest.Server, address string) {
 	t.Helper()
-	l, err := net.Listen("tcp", address)
-	if err != nil {
-		t.Fatal(err)
-	}
+	var l net.Listener
+	eventually(t, "nobody to try whether "+address+" is free", func() bool {
+		var err error
+		l, err = net.Listen("tcp", address)
+		return err == nil
+	})
 	server.Listener.Close()
 	server.Listener = l
 }
