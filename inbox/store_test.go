@@ -246,6 +246,8 @@ func TestOddNames(t *testing.T) {
 			if r, err := s.Show(t.Context(), receipt.UID); err != nil || !slices.Equal(r.Types, d.Head.Subjects) {
 				t.Errorf("got the types %q and %v, want %q", r.Types, err, d.Head.Subjects)
 			}
+			// It is counted after the commit, which others see before.
+			eventually(t, "nothing is counted", func() bool { return s.room.size() == 0 })
 			s.room.mu.Lock()
 			defer s.room.mu.Unlock()
 			if s.room.held != 0 || len(s.room.subjects) != 0 {
