@@ -39,7 +39,8 @@ var webhookBodies = []string{
 	// numbers
 	`{"productName":"x","code":"204"}`, `{"productName":"x","code":200.0}`, `{"productName":"x","code":2e2}`, `{"productName":"x","code":-0}`,
 	`{"productName":"x","code":2147483648}`, `{"productName":"x","code":9007199254740993}`, `{"productName":"x","code":1e400}`, `{"productName":"x","code":" 1"}`,
-	`{"productName":"x","code":"+1"}`, `{"productName":"x","code":true}`, `{"productName":"x","code":01}`, `{"productName":"x","n":[1e400,-0,0.1E+9,18446744073709551616]}`,
+	`{"productName":"x","code":"+1"}`, `{"productName":"x","code":"2147483648"}`, `{"productName":"x","code":"-2147483649"}`,
+	`{"productName":"x","code":true}`, `{"productName":"x","code":01}`, `{"productName":"x","n":[1e400,-0,0.1E+9,18446744073709551616]}`,
 }
 
 func deepBodies() []string {
@@ -154,7 +155,7 @@ func checkReport(t *testing.T, body []byte, got *Report) {
 	}
 	checkID(t, body, "productReportId", got.ID, top["productReportId"], folded.ProductReportID)
 	checkID(t, body, "requestId", got.RequestID, top["requestId"], folded.RequestID)
-	if code := wholeNumber(top["code"]); got.Code != code {
+	if code := codeOf(top["code"]); got.Code != code {
 		t.Errorf("%.200q: got code %d, want %d", body, got.Code, code)
 	}
 	if top["links"] != nil && !reflect.DeepEqual(top["links"], folded.Links) {
@@ -263,7 +264,7 @@ func objects(value any) []map[string]any {
 	return nil
 }
 
-func wholeNumber(value any) int {
+func codeOf(value any) int {
 	text, _ := value.(string)
 	if number, ok := value.(json.Number); ok {
 		text = number.String()

@@ -258,8 +258,7 @@ func (s *scan) id(kind jsontext.Kind) (string, error) {
 func (s *scan) integer(kind jsontext.Kind) (int, error) {
 	if kind == jsontext.KindString {
 		text, _, err := s.text(kind)
-		n, _ := strconv.ParseInt(text, 10, 32)
-		return int(n), err
+		return wholeNumber(text), err
 	}
 	if kind != jsontext.KindNumber {
 		return 0, s.skip()
@@ -268,11 +267,16 @@ func (s *scan) integer(kind jsontext.Kind) (int, error) {
 	if err != nil || len(digits) > 11 {
 		return 0, err
 	}
-	n, parseErr := strconv.ParseInt(string(digits), 10, 32)
-	if parseErr != nil {
-		return 0, nil
+	return wholeNumber(string(digits)), nil
+}
+
+// wholeNumber returns 0 for what is no whole number of 32 bits.
+func wholeNumber(text string) int {
+	n, err := strconv.ParseInt(text, 10, 32)
+	if err != nil {
+		return 0 // and not the nearest number, which comes with the error
 	}
-	return int(n), nil
+	return int(n)
 }
 
 // idSet collects the ids of links and of consents that an object names.
