@@ -96,9 +96,13 @@ func TestExportOfWhatIsDamaged(t *testing.T) {
 	dir := t.TempDir()
 	s := openInbox(t, dir, nil)
 	put(t, s, inbox.KindReport, "a", "pf_loans")
-	broken := putBody(t, s, inbox.KindReport, "b", bytes.Repeat([]byte("body"), 100_000), "pf_loans")
+	putBody(t, s, inbox.KindReport, "b", bytes.Repeat([]byte("body"), 100_000), "pf_loans")
 	put(t, s, inbox.KindReport, "c", "pf_loans")
-	path := filepath.Join(dir, "bodies", broken)
+	files, err := os.ReadDir(filepath.Join(dir, "bodies"))
+	if err != nil || len(files) != 1 {
+		t.Fatalf("got %d files and %v, want the one with the large body", len(files), err)
+	}
+	path := filepath.Join(dir, "bodies", files[0].Name())
 	sealed, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)

@@ -32,6 +32,8 @@ type backend interface {
 	// kept free.
 	spare(n int64) error
 
+	// packs are where bodies of middling size lie together, nil if they do not.
+	packs() *packs
 	// createDraft makes the file of a draft that is large, and dropDraft removes it,
 	// unless keep has moved it.
 	createDraft(uid string) (*os.File, error)

@@ -3,6 +3,7 @@ package inbox
 import (
 	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -160,20 +161,27 @@ func BenchmarkManyWaiting(b *testing.B) {
 			b.StartTimer()
 		}
 	})
-	large := b.TempDir()
-	b.Run("open_10GiB", func(b *testing.B) {
-		o := testOptions(b, large)
-		s := openTest(b, o)
-		fillFiles(b, s, 1300, 8<<20)
-		_ = s.Close()
-		for b.Loop() {
+	for _, c := range []struct {
+		name string
+		fill func(*Store)
+	}{
+		{"of_8MiB", func(s *Store) { fillFiles(b, s, 1300, 8<<20) }},
+		{"of_256KiB", func(s *Store) { fillPacks(b, s, 40_000, 256<<10) }},
+	} {
+		b.Run("open_10GiB_"+c.name, func(b *testing.B) {
+			o := testOptions(b, b.TempDir())
 			s := openTest(b, o)
-			mustPut(b, s, testHead("a"), []byte("body"))
-			b.StopTimer()
+			c.fill(s)
 			_ = s.Close()
-			b.StartTimer()
-		}
-	})
+			for b.Loop() {
+				s := openTest(b, o)
+				mustPut(b, s, testHead("a"), []byte("body"))
+				b.StopTimer()
+				_ = s.Close()
+				b.StartTimer()
+			}
+		})
+	}
 }
 
 // benchRoutes are the routes up and down.
@@ -199,13 +207,34 @@ func fill(b testing.TB, s *Store, n, size int) {
 // and could not be read.
 func fillFiles(b testing.TB, s *Store, n int, size int64) {
 	b.Helper()
-	fillSome(b, s, 0, n, func(d *Draft) error {
-		if err := d.spill(false); err != nil {
+	fillSome(b, s, 0, n, func(d *Draft) (err error) {
+		if d.file, err = s.base.createDraft(d.uid); err != nil {
 			return err
 		}
 		d.size = size
 		return d.file.Truncate(sealedSize(size))
 	})
+}
+
+// fillPacks is fillFiles for bodies that share files.
+func fillPacks(b testing.TB, s *Store, n int, size int64) {
+	b.Helper()
+	fill(b, s, n, 1)
+	room := aligned(sealedSize(size))
+	each := packSize / room
+	err := s.write(b.Context(), func(t *tx) error {
+		return t.exec(`UPDATE bodies SET body = NULL, stored = ?1, file = printf('pack-%d+%d+%d', report / ?2, report % ?2 * ?3, ?1)`,
+			sealedSize(size), each, room)
+	})
+	if err != nil {
+		b.Fatal(err)
+	}
+	for i := range int64(n)/each + 1 {
+		name := s.files.body(fmt.Sprint("pack-", i))
+		if err := errors.Join(os.WriteFile(name, nil, 0o600), os.Truncate(name, each*room)); err != nil {
+			b.Fatal(err)
+		}
+	}
 }
 
 func fillSome(b testing.TB, s *Store, from, n int, write func(*Draft) error) {

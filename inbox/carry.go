@@ -19,6 +19,7 @@ type carried struct {
 	state            string
 	ended            sql.NullInt64
 	plain            []byte // the key
+	brought          string // the file there of what is in a file here
 
 	deliveries []carriedDelivery
 	attempts   []carriedAttempt
@@ -276,11 +277,11 @@ func (r *carried) insert(t *tx, s *Store, id int64, body bool) error {
 // insertBodyOf writes the body of a report under the key of this store.
 func (s *Store) insertBodyOf(t *tx, r *carried, id int64) error {
 	err := t.exec(`INSERT INTO bodies (report, key, head, file, stored, body) VALUES (?, ?, ?, ?, ?, ?)`,
-		id, s.keys.wrap(r.plain, r.uid), r.sealed, nullable(r.file), r.stored, r.body)
+		id, s.keys.wrap(r.plain, r.uid), r.sealed, nullable(r.brought), r.stored, r.body)
 	if err != nil {
 		return err
 	}
-	if r.file != "" {
+	if r.brought != "" {
 		if err := s.base.insertBody(t, r.draft); err != nil {
 			return err
 		}

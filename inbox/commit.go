@@ -174,7 +174,7 @@ func (s *Store) commit(ctx context.Context, d *Draft, head Head, digest [32]byte
 func (s *Store) insertDraft(ctx context.Context, r *record, m *moved) (receipt Receipt, err error) {
 	err = s.submitPatiently(ctx, func() *op {
 		return &op{
-			intake: true, moved: m, large: r.file != "" && m == nil, hasty: s.base.spool() != nil,
+			intake: true, moved: m, large: r.draft.isLarge(m), hasty: s.base.spool() != nil,
 			heads: []*Head{&r.head}, erases: s.erasesOn(&r.head),
 			fn: func(t *tx) (err error) {
 				receipt, err = s.store(t, r)

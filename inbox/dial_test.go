@@ -174,7 +174,7 @@ func TestClientErrors(t *testing.T) {
 	s, c := serveTest(t, o)
 	gone := mustPut(t, s, testHead("gone"), randomBody(10)).UID
 	end(t, s, gone, "delivered")
-	broken := mustPut(t, s, testHead("broken"), randomBody(500_000)).UID
+	broken := mustPut(t, s, testHead("broken"), randomBody(ownFile)).UID
 	path := s.files.body(broken)
 	data, err := os.ReadFile(path)
 	if err != nil {

@@ -171,7 +171,7 @@ func (f *fullDisk) drain(uids []string) {
 // acknowledged, and leaves nothing behind.
 func TestDiskFullAtAnyPoint(t *testing.T) {
 	onlySQLite(t)
-	disk := newTmpfs(t, "size=8m")
+	disk := newTmpfs(t, "size=32m")
 	dir := filepath.Join(disk, "inbox")
 	s := openTest(t, testOptions(t, dir))
 	other := filepath.Join(disk, "other")
@@ -229,9 +229,9 @@ func mustList(t testing.TB, s *Store) []Record {
 // No file can be made any more, though there is space.
 func TestNoInodes(t *testing.T) {
 	onlySQLite(t)
-	disk := newTmpfs(t, "size=32m,nr_inodes=30")
+	disk := newTmpfs(t, "size=256m,nr_inodes=30")
 	s := openTest(t, testOptions(t, filepath.Join(disk, "inbox")))
-	body := randomBody(chunkSize + 1)
+	body := randomBody(ownFile)
 	var uids []string
 	var err error
 	for i := range 40 {

@@ -13,8 +13,8 @@ import (
 )
 
 // Draft is a report that arrives. What is written to it is sealed at once: up to
-// 64 KiB stay in memory, more goes to a file. It is used by one goroutine, and
-// ends with Commit or Abort.
+// 64 KiB stay in memory, or 1 MiB on the way to a pack, and more goes to a file. It
+// is used by one goroutine, and ends with Commit or Abort.
 type Draft struct {
 	s      *Store
 	uid    string
@@ -22,8 +22,10 @@ type Draft struct {
 	sealer *sealer
 
 	plain []byte // what is not sealed yet
-	out   []byte // a sealed chunk on its way to the file
 	chunk uint32
+	held  [][]byte // sealed chunks on the way to a pack
+	holds int64    // how long they are
+	pack  string   // the name of the body there
 	file  *os.File
 	moved bool // it is in bodies/
 	size  int64
@@ -91,31 +93,45 @@ func (d *Draft) Write(p []byte) (int, error) {
 	return written, nil
 }
 
-// spill seals what is there and writes it to the file.
+// spill seals what is there, and has it go to a pack or to the file.
 func (d *Draft) spill(last bool) error {
+	out := d.sealer.seal((*chunks.Get().(*[]byte))[:0], d.plain, d.chunk, last)
+	d.held = append(d.held, out)
+	d.chunk++
+	d.plain = d.plain[:0]
+	n := int64(len(out))
+	if err := d.grant.use(n); err != nil {
+		return err
+	}
+	if d.file == nil && d.s.base.packs().hold(d.holds, n) {
+		d.holds += n
+		return failure(d.s.files.at(atWrite))
+	}
 	if d.file == nil {
 		var err error
 		if d.file, err = d.s.base.createDraft(d.uid); err != nil {
 			return failure(err)
 		}
-		d.out = *chunks.Get().(*[]byte)
 	}
-	d.out = d.sealer.seal(d.out[:0], d.plain, d.chunk, last)
-	if err := d.grant.use(int64(len(d.out))); err != nil {
-		return err
+	for _, chunk := range d.held {
+		if _, err := d.file.Write(chunk); err != nil {
+			return failure(err)
+		}
 	}
-	if _, err := d.file.Write(d.out); err != nil {
-		return failure(err)
-	}
-	if err := d.s.files.at(atWrite); err != nil {
-		return failure(err)
-	}
-	d.chunk++
-	d.plain = d.plain[:0]
-	return nil
+	d.letGo()
+	return failure(d.s.files.at(atWrite))
 }
 
-// finish seals the last chunk of a body that is in a file.
+// letGo gives back the memory of sealed chunks.
+func (d *Draft) letGo() {
+	for _, chunk := range d.held {
+		chunks.Put(&chunk)
+	}
+	d.s.base.packs().drop(d.holds)
+	d.held, d.holds = nil, 0
+}
+
+// finish seals the last chunk of a body that has more than one.
 func (d *Draft) finish() error {
 	if d.err != nil || d.complete {
 		return d.err
@@ -123,7 +139,7 @@ func (d *Draft) finish() error {
 	if d.ended {
 		return fmt.Errorf("%w: the draft has ended", ErrUnavailable)
 	}
-	if d.file != nil {
+	if d.file != nil || d.held != nil {
 		if d.err = d.spill(true); d.err != nil {
 			return d.err
 		}
@@ -141,11 +157,21 @@ func (d *Draft) Open() (Body, error) {
 	if err := d.finish(); err != nil {
 		return nil, err
 	}
-	if d.file == nil {
+	size := sealedSize(d.size)
+	u := &unsealer{sealer: d.sealer, left: size}
+	switch {
+	case d.file != nil:
+		u.src = io.NewSectionReader(d.file, 0, size)
+	case d.held != nil:
+		var held []io.Reader
+		for _, chunk := range d.held {
+			held = append(held, bytes.NewReader(chunk))
+		}
+		u.src = io.MultiReader(held...)
+	default:
 		return nopCloser{bytes.NewReader(d.plain)}, nil
 	}
-	size := sealedSize(d.size)
-	return nopCloser{&unsealer{sealer: d.sealer, src: io.NewSectionReader(d.file, 0, size), left: size}}, nil
+	return nopCloser{u}, nil
 }
 
 type nopCloser struct{ io.Reader }
@@ -164,10 +190,16 @@ func (d *Draft) Commit(ctx context.Context, head Head, digest [32]byte) (Receipt
 	return d.s.commit(ctx, d, head, digest)
 }
 
-// keep makes the body ready for the row: either as a file in bodies/, or sealed
-// in memory.
+// keep makes the body ready for the row: in a file in bodies/, of its own or not, or
+// sealed in memory.
 func (d *Draft) keep(file *string, body *[]byte) (*moved, error) {
 	stored := sealedSize(d.size)
+	if d.held != nil {
+		var err error
+		d.pack, err = d.s.base.packs().add(d.held, stored)
+		*file = d.pack
+		return nil, failure(err)
+	}
 	if d.file == nil {
 		if err := d.grant.use(stored); err != nil {
 			return nil, err
@@ -184,6 +216,10 @@ func (d *Draft) keep(file *string, body *[]byte) (*moved, error) {
 	return m, nil
 }
 
+// isLarge says of a draft that was kept whether its body is written with its row, in
+// parts.
+func (d *Draft) isLarge(m *moved) bool { return d.file != nil && m == nil }
+
 // Abort gives the draft up. It does nothing if it has ended.
 func (d *Draft) Abort() {
 	if d.ended {
@@ -196,13 +232,15 @@ func (d *Draft) Abort() {
 			d.s.base.dropDraft(d)
 		}
 	}
-	d.s.drafts.Delete(d.uid)
-	for _, b := range [][]byte{d.plain, d.out} {
-		if b != nil {
-			clear(b[:cap(b)])
-			chunks.Put(&b)
-		}
+	d.letGo()
+	if d.pack != "" {
+		d.s.base.packs().keep(d.pack)
 	}
-	d.plain, d.out = nil, nil
+	d.s.drafts.Delete(d.uid)
+	if plain := d.plain; plain != nil {
+		clear(plain[:cap(plain)])
+		chunks.Put(&plain)
+	}
+	d.plain = nil
 	clear(d.key)
 }

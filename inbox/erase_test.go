@@ -37,9 +37,10 @@ func TestErase(t *testing.T) {
 			s, c, _ := clocked(t, Settings{})
 			large := randomBody(100_000)
 			bodies := map[string][]byte{"a": []byte("body of a"), "b": large, "c": []byte("body of c"), "e": []byte("body of e"), "d": randomBody(70_000)}
-			uids := make(map[string]string)
+			uids, places := make(map[string]string), make(map[string]string)
 			for _, r := range [][3]string{{"a", "l1", "c1"}, {"b", "l2", "c1"}, {"c", "l1", "c1"}, {"d", "l3", "c1"}, {"e", "l2", "c2"}} {
 				uids[r[0]] = mustPut(t, s, about(s, r[0], r[1], r[2]), bodies[r[0]]).UID
+				places[r[0]] = nameOf(t, s, uids[r[0]])
 			}
 			end(t, s, uids["c"], "dead")
 			if err := s.setReportAside(t.Context(), 4, "test"); err != nil { // d
@@ -69,9 +70,12 @@ func TestErase(t *testing.T) {
 			for id, body := range bodies {
 				if slices.Contains(gone, id) {
 					for _, folder := range []string{bodiesName, damagedName} {
-						if _, err := os.Stat(s.files.path(folder, uids[id])); err == nil {
+						if _, err := os.Stat(s.files.path(folder, places[id])); places[id] != "" && err == nil {
 							t.Errorf("got the body of %s still in %s", id, folder)
 						}
+					}
+					if place, ok := asPlace(places[id]); ok && !isClear(rawAt(t, s, place)) {
+						t.Errorf("got the body of %s still in its pack", id)
 					}
 					if left[id] != nil || readState(t, s, uids[id]) != "erased" {
 						t.Errorf("got %s still there, %s", id, readState(t, s, uids[id]))

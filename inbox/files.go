@@ -110,6 +110,19 @@ func (f *files) keep(file *os.File, uid string) (*moved, error) {
 	return m, f.at(atRenamed)
 }
 
+// sameBody makes sure that a file that is open is still one of the bodies.
+func (f *files) sameBody(name string, file *os.File) error {
+	is, err := file.Stat()
+	if err != nil {
+		return err
+	}
+	ought, err := os.Stat(f.body(name))
+	if err == nil && !os.SameFile(is, ought) {
+		err = fmt.Errorf("%s is another file than before", f.body(name))
+	}
+	return err
+}
+
 // remove removes a file of the store; that it is gone already is no error.
 func (f *files) remove(path string) error {
 	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {

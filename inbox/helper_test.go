@@ -43,7 +43,7 @@ func TestMain(m *testing.M) {
 // bodyOf is the body that belongs to an id.
 func bodyOf(id string) []byte {
 	random := rand.NewChaCha8(sha256.Sum256([]byte(id)))
-	sizes := []int{10, 3000, 20_000, chunkSize, chunkSize + 1, 200_000}
+	sizes := []int{10, 3000, 20_000, chunkSize, chunkSize + 1, 200_000, ownFile}
 	body := make([]byte, sizes[random.Uint64()%uint64(len(sizes))])
 	_, _ = random.Read(body)
 	return body
@@ -291,17 +291,46 @@ func checkKept(t testing.TB, s *Store, ids []string) {
 	}
 }
 
-// countFiles counts the bodies that lie in files, and wants no others.
+// ownFile is the size of a body that has a file of its own.
+const ownFile = maxPacked + 1
+
+// countFiles counts the bodies that lie in files, and wants nothing else in them.
 func countFiles(t testing.TB, s *Store) int {
 	t.Helper()
-	bodies, err := s.files.list(bodiesName)
+	names, err := s.files.list(bodiesName)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if left, err := s.files.list(tmpName); err != nil || len(left) > 0 {
 		t.Errorf("got %d drafts left over and %v, want none", len(left), err)
 	}
-	return len(bodies)
+	p := s.base.packs()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	n := len(names)
+	for name, k := range p.all {
+		if !names[name] {
+			t.Errorf("the pack %s is missing", name)
+			continue
+		}
+		n += len(k.live) - 1
+		var room int64
+		for _, size := range k.live {
+			room += aligned(size)
+		}
+		if info, err := os.Stat(s.files.body(name)); err != nil || takenUp(info) >= room+chunkSize {
+			t.Errorf("got %d bytes taken up by a pack and %v, want those of its bodies (%d)", takenUp(info), err, room)
+		}
+	}
+	return n
+}
+
+// takenUp is what a file takes up on the disk.
+func takenUp(info os.FileInfo) int64 {
+	if stat, ok := info.Sys().(*syscall.Stat_t); ok {
+		return stat.Blocks * 512
+	}
+	return info.Size()
 }
 
 // soakRounds is how often a test does what it does: n times, or as often as

@@ -244,7 +244,7 @@ func (m *mover) bring(r *carried) (moved *moved, err error) {
 	if r.draft, err = m.draft(r.uid, r.file, r.plain, r.size); err != nil {
 		return nil, err
 	}
-	return r.draft.keep(&r.file, &r.body)
+	return r.draft.keep(&r.brought, &r.body)
 }
 
 // dropBodies removes the bodies that were brought in vain.

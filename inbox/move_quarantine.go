@@ -77,6 +77,8 @@ func (m *mover) keepBody(ctx context.Context, q *quarantinedBody) (known bool, e
 	if err != nil {
 		return false, err
 	}
+	row := *q
+	row.key = m.to.keys.wrap(key, q.uid)
 	var d *Draft
 	var kept *moved
 	if q.file.Valid {
@@ -84,12 +86,10 @@ func (m *mover) keepBody(ctx context.Context, q *quarantinedBody) (known bool, e
 			return false, err
 		}
 		defer d.Abort()
-		if kept, err = d.keep(&q.file.String, &q.body); err != nil {
+		if kept, err = d.keep(&row.file.String, &row.body); err != nil {
 			return false, err
 		}
 	}
-	row := *q
-	row.key = m.to.keys.wrap(key, q.uid)
 	return m.to.insertQuarantined(ctx, &row, kept, d)
 }
 

@@ -154,6 +154,9 @@ func contents(t testing.TB, s *Store) []string {
 				if b, ok := v.([]byte); ok {
 					v = fmt.Sprintf("%x", b)
 				}
+				if name, ok := v.(string); ok && strings.Count(name, "+") == 2 { // in a pack, or not
+					v = values[0]
+				}
 				line += fmt.Sprintf(" %v", v)
 			}
 			all = append(all, line)
@@ -301,9 +304,11 @@ func TestMoveLeavesWhatIsDamaged(t *testing.T) {
 	fromSide, toSide := side{Dir: t.TempDir(), Key: 1}, side{Dir: t.TempDir(), Key: 2}
 	from, to := fromSide.open(t), toSide.open(t)
 	small := mustPut(t, from, testHead("small"), randomBody(100))
-	large := mustPut(t, from, testHead("large"), randomBody(200_000))
-	gone := mustPut(t, from, testHead("gone"), randomBody(200_000))
-	good := mustPut(t, from, testHead("good"), randomBody(200_000))
+	large := mustPut(t, from, testHead("large"), randomBody(ownFile))
+	gone := mustPut(t, from, testHead("gone"), randomBody(ownFile))
+	good := mustPut(t, from, testHead("good"), randomBody(ownFile))
+	packed := mustPut(t, from, testHead("packed"), randomBody(200_000))
+	beside := mustPut(t, from, testHead("beside"), randomBody(200_000))
 	err := from.write(t.Context(), func(tx *tx) error {
 		return tx.exec(`UPDATE bodies SET body = zeroblob(length(body)) WHERE file IS NULL`)
 	})
@@ -314,15 +319,16 @@ func TestMoveLeavesWhatIsDamaged(t *testing.T) {
 	if err := os.Remove(from.files.body(gone.UID)); err != nil {
 		t.Fatal(err)
 	}
+	flip(t, from.files.body(inPack(t, from, packed.UID).pack), 150_000, 1)
 	moved, err := Move(t.Context(), from, to, nil)
-	if want := []string{small.UID, large.UID, gone.UID}; err != nil || moved.Reports != 1 || !slices.Equal(moved.Left, want) {
-		t.Errorf("got %+v and %v, want one moved and %v left", moved, err, want)
+	if want := []string{small.UID, large.UID, gone.UID, packed.UID}; err != nil || moved.Reports != 2 || !slices.Equal(moved.Left, want) {
+		t.Errorf("got %+v and %v, want two moved and %v left", moved, err, want)
 	}
-	if got := reportIDs(t, to); len(got) != 1 || stateOf(t, to, good.UID) != Waiting {
-		t.Errorf("got %d bodies, want the good one only", len(got))
+	if got := reportIDs(t, to); len(got) != 2 || stateOf(t, to, good.UID) != Waiting || stateOf(t, to, beside.UID) != Waiting {
+		t.Errorf("got %d bodies, want the good ones only", len(got))
 	}
-	if n := countFiles(t, to); n != 1 {
-		t.Errorf("got %d files, want one", n)
+	if n := countFiles(t, to); n != 2 {
+		t.Errorf("got %d files, want two", n)
 	}
 	if _, err := os.Stat(filepath.Join(from.dir, bodiesName, large.UID)); err != nil {
 		t.Errorf("got %v, want the damaged body where it was", err)

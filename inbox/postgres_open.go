@@ -17,9 +17,12 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
+// postgresVersion is the version of the schema that this code reads and writes.
+const postgresVersion = 1
+
 // postgresMigrations are the steps from each version of the schema to the next.
 // Nothing goes back.
-var postgresMigrations = [schemaVersion][]string{
+var postgresMigrations = [postgresVersion][]string{
 	0: postgresSchema,
 }
 
@@ -54,8 +57,8 @@ func (p *postgres) migrate(ctx context.Context, visit bool) error {
 		switch {
 		case err != nil:
 			return err
-		case version > schemaVersion:
-			return fmt.Errorf("%w: %s was written by a newer version (schema %d): this one reads up to %d", ErrUnavailable, p.place, version, schemaVersion)
+		case version > postgresVersion:
+			return fmt.Errorf("%w: %s was written by a newer version (schema %d): this one reads up to %d", ErrUnavailable, p.place, version, postgresVersion)
 		case version == 0 && visit:
 			return fmt.Errorf("%w: there is no inbox in %s", ErrNotFound, p.place)
 		case version > 0:
@@ -63,7 +66,7 @@ func (p *postgres) migrate(ctx context.Context, visit bool) error {
 				return fmt.Errorf("the inbox in %s: %w", p.place, err)
 			}
 		}
-		if version == schemaVersion || visit {
+		if version == postgresVersion || visit {
 			return nil
 		}
 		if version == 0 {
@@ -80,10 +83,10 @@ func (p *postgres) migrate(ctx context.Context, visit bool) error {
 		}
 		if version == 0 {
 			said = "a new inbox was begun: there was none in its database"
-			return p.writeMeta(t)
+			return p.writeMeta(t, postgresVersion)
 		}
-		said, about = "the tables of the inbox are those of this version now", append(about, "from", version, "to", schemaVersion)
-		return t.exec(`UPDATE meta SET value = ? WHERE key = ?`, []byte(strconv.Itoa(schemaVersion)), metaVersion)
+		said, about = "the tables of the inbox are those of this version now", append(about, "from", version, "to", postgresVersion)
+		return t.exec(`UPDATE meta SET value = ? WHERE key = ?`, []byte(strconv.Itoa(postgresVersion)), metaVersion)
 	})
 	if err == nil && said != "" {
 		p.log.Info(said, about...)

@@ -94,7 +94,7 @@ type quarantinedBody struct {
 // that of the draft.
 func (s *Store) insertQuarantined(ctx context.Context, q *quarantinedBody, m *moved, d *Draft) (known bool, err error) {
 	err = s.submit(ctx, &op{
-		intake: true, moved: m, large: q.file.Valid && m == nil, hasty: q.id == 0 && s.base.spool() != nil,
+		intake: true, moved: m, large: q.file.Valid && d.isLarge(m), hasty: q.id == 0 && s.base.spool() != nil,
 		fn: func(t *tx) error {
 			n, err := t.count(`INSERT INTO quarantine (uid, received, signature, key, head, file, size, stored, body)
 				SELECT ?, ?, ?3, ?, ?, ?, ?, ?, ? WHERE NOT EXISTS (SELECT 1 FROM quarantine WHERE signature = ?3)`,
@@ -110,7 +110,7 @@ func (s *Store) insertQuarantined(ctx context.Context, q *quarantinedBody, m *mo
 		},
 	})
 	if q.file.Valid && !errors.As(err, new(uncertainError)) && (err != nil || known) {
-		s.base.dropBody(q.uid)
+		s.base.dropBody(q.file.String)
 	}
 	return known, failure(err)
 }

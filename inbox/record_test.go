@@ -79,8 +79,8 @@ func TestDamagedReportIsSetAside(t *testing.T) {
 	onlySQLite(t)
 	bubble(t, nil, func(t *testing.T, s *Store) {
 		inRow := arrive(t, s, "a", "row")
-		inFile := mustPut(t, s, Head{Kind: KindReport, Subjects: []string{"a"}, ReportID: "file", Received: s.now()}, randomBody(5*chunkSize))
-		gone := mustPut(t, s, Head{Kind: KindReport, Subjects: []string{"a"}, ReportID: "gone", Received: s.now()}, randomBody(5*chunkSize))
+		inFile := mustPut(t, s, Head{Kind: KindReport, Subjects: []string{"a"}, ReportID: "file", Received: s.now()}, randomBody(ownFile))
+		gone := mustPut(t, s, Head{Kind: KindReport, Subjects: []string{"a"}, ReportID: "gone", Received: s.now()}, randomBody(ownFile))
 		good := arrive(t, s, "a", "good")
 		noHead := arrive(t, s, "a", "head")
 		path := s.files.body(inFile.UID)

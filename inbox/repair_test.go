@@ -52,7 +52,7 @@ func TestFolderSyncFailsOnce(t *testing.T) {
 	results := make([]error, n)
 	for i := range results {
 		wg.Go(func() {
-			size := 2 * chunkSize
+			size := ownFile
 			if i == 0 {
 				size = 100 // in its row
 			}
@@ -70,10 +70,10 @@ func TestFolderSyncFailsOnce(t *testing.T) {
 			t.Errorf("got %v for a report whose file may be gone, want %v", err, ErrUnavailable)
 		}
 	}
-	if files, err := s.files.list(bodiesName); err != nil || len(files) > 0 {
-		t.Errorf("got %d files and %v, want none", len(files), err)
+	if n := countFiles(t, s); n > 0 {
+		t.Errorf("got %d bodies, want none", n)
 	}
-	mustPut(t, s, testHead("1"), randomBody(2*chunkSize))
+	mustPut(t, s, testHead("1"), randomBody(ownFile))
 }
 
 // breakOnce has a transaction end so that nobody knows whether it is on disk. In

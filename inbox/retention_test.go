@@ -81,35 +81,44 @@ func TestRetentionOfMany(t *testing.T) {
 // row that names it.
 func TestRetentionOfWhatWasSetAside(t *testing.T) {
 	onlySQLite(t)
-	s, c, _ := clocked(t, Settings{})
-	uid := mustPut(t, s, headAt(s, "damaged"), randomBody(100_000)).UID
-	// An old file, of which it is found out late that it is damaged.
-	if err := os.Chtimes(s.files.body(uid), time.Time{}, c.Now().Add(-DefaultKeepDead)); err != nil {
-		t.Fatal(err)
-	}
-	if err := s.setReportAside(t.Context(), 1, "test"); err != nil {
-		t.Fatal(err)
-	}
-	for _, name := range []string{dbName + "-1", dbName + "-wal-1", "0198c9be-0000-7000-8000-000000000000"} {
-		path := s.files.path(damagedName, name)
-		if err := os.WriteFile(path, nil, 0o600); err != nil {
+	for _, size := range []int{100_000, ownFile} {
+		s, c, _ := clocked(t, Settings{})
+		uid := mustPut(t, s, headAt(s, "damaged"), randomBody(size)).UID
+		// An old file, of which it is found out late that it is damaged.
+		if size == ownFile {
+			if err := os.Chtimes(s.files.body(uid), time.Time{}, c.Now().Add(-DefaultKeepDead)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := s.setReportAside(t.Context(), 1, "test"); err != nil {
 			t.Fatal(err)
 		}
-		if err := os.Chtimes(path, time.Time{}, c.Now()); err != nil {
-			t.Fatal(err)
+		if size != ownFile {
+			if err := os.Chtimes(s.files.path(damagedName, nameOf(t, s, uid)), time.Time{}, c.Now().Add(-DefaultKeepDead)); err != nil {
+				t.Fatal(err)
+			}
 		}
-	}
-	for _, step := range []struct {
-		pass time.Duration
-		want int
-	}{{time.Hour, 4}, {DefaultKeepDead, 0}} {
-		c.pass(step.pass)
-		if err := s.Retain(t.Context()); err != nil {
-			t.Fatal(err)
+		for _, name := range []string{dbName + "-1", dbName + "-wal-1", "0198c9be-0000-7000-8000-000000000000", "0198c9be-0000-7000-8000-000000000000+0+70000"} {
+			path := s.files.path(damagedName, name)
+			if err := os.WriteFile(path, nil, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.Chtimes(path, time.Time{}, c.Now()); err != nil {
+				t.Fatal(err)
+			}
 		}
-		files, err := s.files.list(damagedName)
-		if err != nil || len(files) != step.want {
-			t.Errorf("after %s: got %v and %v, want %d files", step.pass, files, err, step.want)
+		for _, step := range []struct {
+			pass time.Duration
+			want int
+		}{{time.Hour, 5}, {DefaultKeepDead, 0}} {
+			c.pass(step.pass)
+			if err := s.Retain(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			files, err := s.files.list(damagedName)
+			if err != nil || len(files) != step.want {
+				t.Errorf("%d bytes, after %s: got %v and %v, want %d files", size, step.pass, files, err, step.want)
+			}
 		}
 	}
 }

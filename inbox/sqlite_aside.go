@@ -58,12 +58,15 @@ func (s *sqlite) removeAside(ctx context.Context, before time.Time) error {
 	return err
 }
 
-// hasNoBody says whether no report that is on record has a body under a uid.
-func (s *sqlite) hasNoBody(ctx context.Context, uid string) bool {
+// hasNoBody says whether no report that is on record has the body in a file that was
+// set aside.
+func (s *sqlite) hasNoBody(ctx context.Context, name string) bool {
+	query := `SELECT count(*) FROM bodies b JOIN reports r ON r.id = b.report WHERE r.uid = ?`
+	if _, ok := asPlace(name); ok {
+		query = `SELECT count(*) FROM bodies WHERE file = ?`
+	}
 	n := 1
-	err := s.read(ctx, func(db reads) error {
-		return db.QueryRowContext(ctx, `SELECT count(*) FROM bodies b JOIN reports r ON r.id = b.report WHERE r.uid = ?`, uid).Scan(&n)
-	})
+	err := s.read(ctx, func(db reads) error { return db.QueryRowContext(ctx, query, name).Scan(&n) })
 	return err == nil && n == 0
 }
 

@@ -8,6 +8,8 @@ import (
 	"os"
 )
 
+func (s *sqlite) packs() *packs { return s.packed }
+
 func (s *sqlite) createDraft(uid string) (*os.File, error) { return s.files.create(uid) }
 
 func (s *sqlite) dropDraft(d *Draft) { _ = s.files.remove(s.files.tmp(d.uid)) }
@@ -22,6 +24,9 @@ func (s *sqlite) keep(d *Draft) (*moved, error) {
 func (s *sqlite) insertBody(*tx, *Draft) error { return nil }
 
 func (s *sqlite) openBody(name string) (io.ReadCloser, error) {
+	if b, ok := asPlace(name); ok {
+		return s.packed.read(b)
+	}
 	f, err := s.files.openBody(name)
 	if err != nil {
 		return nil, err
@@ -31,7 +36,13 @@ func (s *sqlite) openBody(name string) (io.ReadCloser, error) {
 
 func (s *sqlite) removeBody(t *tx, name string) error {
 	t.then(func() {
-		err := os.Remove(s.files.body(name))
+		b, ok := asPlace(name)
+		err := fs.ErrNotExist
+		if ok {
+			s.packed.release(b)
+		} else {
+			err = os.Remove(s.files.body(name))
+		}
 		if errors.Is(err, fs.ErrNotExist) { // it may have been set aside
 			err = s.files.remove(s.files.path(damagedName, name))
 		}
@@ -42,9 +53,20 @@ func (s *sqlite) removeBody(t *tx, name string) error {
 	return nil
 }
 
-func (s *sqlite) dropBody(name string) { _ = s.files.remove(s.files.body(name)) }
+func (s *sqlite) dropBody(name string) {
+	if b, ok := asPlace(name); ok {
+		s.packed.release(b)
+		return
+	}
+	_ = s.files.remove(s.files.body(name))
+}
 
-func (s *sqlite) setAside(name string) error { return s.files.setAside(name) }
+func (s *sqlite) setAside(name string) error {
+	if b, ok := asPlace(name); ok {
+		return s.packed.setAside(b)
+	}
+	return s.files.setAside(name)
+}
 
 // openBody opens the file of a body. Only a file that is missing from a folder
 // that is there is damage; all else may pass.

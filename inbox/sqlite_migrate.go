@@ -25,12 +25,20 @@ func createTables(t *tx) error {
 	return nil
 }
 
-func (s *Store) writeMeta(t *tx) error {
+func (s *Store) writeMeta(t *tx, version int) error {
 	const insert = `INSERT INTO meta (key, value) VALUES (?, ?)`
-	if err := t.exec(insert, metaVersion, []byte(strconv.Itoa(schemaVersion))); err != nil {
+	if err := t.exec(insert, metaVersion, []byte(strconv.Itoa(version))); err != nil {
 		return err
 	}
 	return t.exec(insert, metaCanary, s.keys.canary())
+}
+
+func (s *sqlite) begin(t *tx) error { return s.writeMeta(t, sqliteVersion) }
+
+// migrate has older versions refuse what this one may write.
+func migrate(t *tx) error {
+	version := []byte(strconv.Itoa(sqliteVersion))
+	return t.exec(`UPDATE meta SET value = ?1 WHERE key = ?2 AND value <> ?1`, version, metaVersion)
 }
 
 // inspect reads the database without changing a byte of it. Its error is a
@@ -98,9 +106,9 @@ func (s *Store) checkMeta(version, canary []byte) error {
 	if err != nil {
 		return damaged("its version is no number")
 	}
-	if number > schemaVersion {
+	if number > sqliteVersion {
 		return fmt.Errorf("%w: %s was written by a newer version (schema %d): this one reads up to %d",
-			ErrUnavailable, s.files.path(dbName), number, schemaVersion)
+			ErrUnavailable, s.files.path(dbName), number, sqliteVersion)
 	}
 	if err := s.keys.checkCanary(canary); err != nil {
 		return fmt.Errorf("the inbox in %s: %w", s.dir, err)

@@ -27,6 +27,7 @@ type sqlite struct {
 	// salvaged: rows may have been lost, so files without one are kept.
 	salvaged bool
 	upkeep   upkeep // used by maintain
+	packed   *packs
 }
 
 func openSQLiteStore(ctx context.Context, store *Store, o *Options) (err error) {
@@ -45,6 +46,7 @@ func openSQLiteStore(ctx context.Context, store *Store, o *Options) (err error) 
 	}
 	s := &sqlite{Store: store, upkeep: upkeep{reserve: reserveKeeper{since: time.Now()}}, stopCheck: func() {}, trouble: trouble{begun: store.attend}}
 	s.base, s.dir, s.place, s.files.dir = s, dir, dir, dir
+	s.packed = newPacks(&s.files, s.log)
 	if s.lock, err = takeLock(dir, s.now()); err != nil {
 		return err
 	}
@@ -127,6 +129,7 @@ func (s *sqlite) openOnce(ctx context.Context) error {
 	if err := s.files.makeFolders(); err != nil {
 		return err
 	}
+	s.packed.probe()
 	if log.broken {
 		if err := s.keepLog(path + "-wal"); err != nil {
 			return err
@@ -136,7 +139,7 @@ func (s *sqlite) openOnce(ctx context.Context) error {
 		return err
 	}
 	if isNew {
-		if err := s.w.transact([]*op{{fn: createTables}, {fn: s.writeMeta}}); err != nil {
+		if err := s.w.transact([]*op{{fn: createTables}, {fn: s.begin}}); err != nil {
 			return err
 		}
 		s.log.Info("a new inbox was begun: there was none in its directory", "dir", s.dir)
@@ -152,6 +155,9 @@ func (s *sqlite) openOnce(ctx context.Context) error {
 		if err := s.adoptTail(ctx, log); err != nil {
 			return err
 		}
+	}
+	if err := s.w.transact([]*op{{fn: migrate}}); err != nil {
+		return err
 	}
 	// Before the check, which would keep the log from being written out.
 	if err := s.writeOut(path); err != nil {
@@ -179,7 +185,7 @@ func (s *sqlite) isNew(path string) (bool, error) {
 		return false, fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
 	if len(entries) > 0 {
-		return false, fmt.Errorf("%w: %s holds %d bodies, but no %s: put it back, or move the bodies away to begin with an empty inbox",
+		return false, fmt.Errorf("%w: %s holds %d files of bodies, but no %s: put it back, or move them away to begin with an empty inbox",
 			ErrUnavailable, s.dir, len(entries), dbName)
 	}
 	info, err = os.Stat(path + "-wal")
@@ -195,6 +201,7 @@ func (s *sqlite) isNew(path string) (bool, error) {
 
 func (s *sqlite) closeDB() {
 	s.stopCheck()
+	s.packed.close() // or the disk could not be unmounted
 	s.swap.Lock()
 	if s.readers != nil {
 		_ = s.readers.Close()
@@ -210,6 +217,7 @@ func (s *sqlite) closeDB() {
 }
 
 func (s *sqlite) close() {
+	s.packed.end()
 	s.closeDB()
 	s.lock.release()
 }

@@ -134,7 +134,7 @@ func (s *sqlite) fill(ctx context.Context, w *writer) error {
 	if err := sv.checkKey(w); err != nil {
 		return err
 	}
-	return w.transact([]*op{{fn: s.writeMeta}, {fn: func(t *tx) error { return s.mend(t, sv) }}})
+	return w.transact([]*op{{fn: s.begin}, {fn: func(t *tx) error { return s.mend(t, sv) }}})
 }
 
 // adoptTail takes over what stands in the log behind the place where SQLite has

@@ -1,7 +1,8 @@
 package inbox
 
-// schemaVersion is the version of the schema that this code reads and writes.
-const schemaVersion = 1
+// sqliteVersion is the version of a directory that this code reads and writes. Since
+// 2, bodies share files: who does not know of that would take them for nobody's.
+const sqliteVersion = 2
 
 // schema makes an empty store. All times are milliseconds since 1970.
 //

@@ -5,16 +5,20 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"time"
 )
 
 // These begin with what is still there: CROSS says so to SQLite. The records of
-// what has ended may be very many more.
+// what has ended may be very many more. A row that is damaged may say another's place,
+// which would go with its report.
 const (
 	updateClaimed = `UPDATE deliveries SET claimed_by = NULL, claimed_until = NULL WHERE state = 'waiting' AND claimed_by IS NOT NULL`
-	selectFiles   = `SELECT b.report, b.file FROM bodies b CROSS JOIN reports r WHERE r.id = b.report AND b.file IS NOT NULL AND r.state <> 'damaged'
-		UNION ALL SELECT 0, file FROM quarantine WHERE file IS NOT NULL`
+	selectFiles   = `SELECT CASE r.state WHEN 'damaged' THEN 0 ELSE b.report END, b.file FROM bodies b CROSS JOIN reports r WHERE r.id = b.report AND b.file IS NOT NULL
+		AND b.sum = rowsum('bodies', b.report, b.key, b.head, b.file, b.stored)
+		UNION ALL SELECT 0, file FROM quarantine WHERE file IS NOT NULL
+		AND sum = rowsum('quarantine', id, uid, received, signature, key, head, file, size, stored)`
 )
 
 // sweep brings the directory in order before it is used: what an end without a
@@ -35,9 +39,12 @@ func (s *sqlite) sweep(ctx context.Context, checked <-chan error) error {
 		if err := s.count(t); err != nil {
 			return err
 		}
-		if missing, err = matchFiles(t, present); err != nil {
+		var inPacks []place
+		if missing, inPacks, err = matchFiles(t, present); err != nil {
 			return err
 		}
+		s.packed.adopt(inPacks)
+		maps.DeleteFunc(present, func(name string, _ bool) bool { return s.packed.has(name) })
 		// These get their rows after this, or are removed by who began them.
 		s.drafts.Range(func(uid, _ any) bool {
 			delete(present, uid.(string))
@@ -94,9 +101,12 @@ func (s *sqlite) removeDrafts() error {
 // removeOrphans removes the files that no row refers to: their reports have not
 // been acknowledged, or have ended. Where rows were lost, they are kept aside.
 func (s *sqlite) removeOrphans(ctx context.Context, names map[string]bool, salvaged bool) error {
+	if err := s.packed.sweep(salvaged); err != nil {
+		return err
+	}
 	for name := range names {
 		if salvaged && !s.hasEnded(ctx, name) {
-			s.log.Error("a stored body has lost its row and was set aside", "uid", name)
+			s.log.Error("stored bodies have lost their rows and were set aside", "file", name)
 			if err := s.files.setAside(name); err != nil {
 				return err
 			}
@@ -137,22 +147,30 @@ func (f *files) list(folder string) (map[string]bool, error) {
 	return names, nil
 }
 
-// matchFiles takes the files that rows refer to out of names, and returns the
-// reports whose files are not there.
-func matchFiles(t *tx, names map[string]bool) (missing []int64, err error) {
+// matchFiles takes the files that rows refer to out of names. It returns the reports
+// whose files are not there, and the bodies in packs.
+func matchFiles(t *tx, names map[string]bool) (missing []int64, inPacks []place, err error) {
 	err = t.each(func(r row) error {
 		var id int64
 		var name string
 		if err := r.Scan(&id, &name); err != nil {
 			return err
 		}
-		if !names[name] && id != 0 {
+		file := name
+		b, inPack := asPlace(name)
+		if inPack {
+			file = b.pack
+			inPacks = append(inPacks, b)
+		}
+		if !names[file] && id != 0 {
 			missing = append(missing, id)
 		}
-		delete(names, name)
+		if !inPack {
+			delete(names, name)
+		}
 		return nil
 	}, selectFiles)
-	return missing, err
+	return missing, inPacks, err
 }
 
 // setAside moves a body to damaged/. It is no error if it is not there.

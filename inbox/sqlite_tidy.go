@@ -18,6 +18,7 @@ func (s *sqlite) maintain(ctx context.Context, n int64) (idle bool) {
 		return false
 	}
 	k.reserve.tick(s)
+	s.packed.tidy()
 	switch {
 	// After a second in which nothing was written, or when it is needed.
 	case s.untidy.Load() || n != k.tidied && (n == k.writes || s.spare(1) != nil):

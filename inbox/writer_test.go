@@ -194,7 +194,7 @@ func TestWriterStalls(t *testing.T) {
 			t.Errorf("%s: got %v for one who has gone, want %v", id, err, context.Canceled)
 		}
 	}
-	if files, err := s.files.list(bodiesName); err != nil || len(files) != n/20 {
-		t.Errorf("got %d files and %v, want %d", len(files), err, n/20)
+	if files := countFiles(t, s); files != n/20 {
+		t.Errorf("got %d bodies, want %d", files, n/20)
 	}
 }
