@@ -43,8 +43,12 @@ func TestMain(m *testing.M) {
 // bodyOf is the body that belongs to an id.
 func bodyOf(id string) []byte {
 	random := rand.NewChaCha8(sha256.Sum256([]byte(id)))
-	sizes := []int{10, 3000, 20_000, chunkSize, chunkSize + 1, 200_000, ownFile}
-	body := make([]byte, sizes[random.Uint64()%uint64(len(sizes))])
+	sizes := []int{10, 3000, 20_000, chunkSize, chunkSize + 1, 200_000}
+	size := sizes[random.Uint64()%uint64(len(sizes))]
+	if random.Uint64()%16 == 0 {
+		size = ownFile
+	}
+	body := make([]byte, size)
 	_, _ = random.Read(body)
 	return body
 }

@@ -475,7 +475,7 @@ func TestDraftsHoldLittle(t *testing.T) {
 	body := randomBody(900_000)
 	bodies := make(map[string][]byte)
 	var drafts []*Draft
-	for range 40 {
+	for range 24 {
 		d, err := s.NewDraft()
 		if err != nil {
 			t.Fatal(err)
