@@ -60,6 +60,8 @@ func furnish(t testing.TB, s *Store, n int) inventory {
 			size = 5000 + 700*i
 		case i%16 == 5:
 			size = chunkSize + 1000*i
+		case i == 20:
+			size = ownFile
 		}
 		body := randomBody(size)
 		head := testHead(id)
@@ -178,7 +180,7 @@ func TestOneByteOfAnyFile(t *testing.T) {
 			}
 			n := samples
 			if strings.HasPrefix(file, bodiesName) {
-				n = 3
+				n = samples / 3
 			}
 			for range n {
 				at, with := random.Int64N(info.Size()), byte(1)<<random.IntN(8)
