@@ -57,6 +57,8 @@ type pack struct {
 	// that are on the way to one. The latter are in coming, too.
 	live   map[int64]int64
 	coming map[int64]bool
+	// swept: nothing is in it but these. Until then, it stays.
+	swept bool
 	// reading is how many read a body, and gone what has gone meanwhile.
 	reading map[int64]int
 	gone    map[int64]int64
@@ -87,7 +89,7 @@ func asPlace(name string) (b place, ok bool) {
 
 func newPack(name string) *pack {
 	return &pack{
-		name: name, live: make(map[int64]int64), coming: make(map[int64]bool),
+		name: name, swept: true, live: make(map[int64]int64), coming: make(map[int64]bool),
 		reading: make(map[int64]int), gone: make(map[int64]int64),
 	}
 }
@@ -116,6 +118,13 @@ func (p *packs) rest() {
 func (p *packs) tidy() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	left := p.left
+	p.left = nil
+	for _, b := range left {
+		if k := p.all[b.pack]; k != nil && k.live[b.at] == 0 && clearPart(p.f.body(b.pack), b.at, b.room()) != nil {
+			p.left = append(p.left, b)
+		}
+	}
 	if p.writing {
 		return
 	}
@@ -125,13 +134,6 @@ func (p *packs) tidy() {
 	if p.buf != nil {
 		freePages(p.buf)
 		p.buf = nil
-	}
-	left := p.left
-	p.left = nil
-	for _, b := range left {
-		if k := p.all[b.pack]; k != nil && k.live[b.at] == 0 {
-			p.giveBack(k, b)
-		}
 	}
 }
 
@@ -155,7 +157,7 @@ func (p *packs) end() {
 }
 
 func (p *packs) removeIfEmpty(k *pack) {
-	if k == p.current || len(k.live) > 0 {
+	if k == p.current || len(k.live) > 0 || p.all[k.name] != k {
 		return
 	}
 	delete(p.all, k.name)

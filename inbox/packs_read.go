@@ -41,7 +41,7 @@ func (p *packs) release(b place) {
 
 // giveBack gives a part of a pack back to the disk, or all of it.
 func (p *packs) giveBack(k *pack, b place) {
-	if k != p.current && len(k.live) == 0 {
+	if k != p.current && len(k.live) == 0 && k.swept {
 		p.removeIfEmpty(k)
 		return
 	}
@@ -81,7 +81,9 @@ func (p *packs) leave(k *pack, b place) {
 	delete(k.reading, b.at)
 	if size, gone := k.gone[b.at]; gone {
 		delete(k.gone, b.at)
-		p.giveBack(k, place{k.name, b.at, size})
+		if p.all[k.name] == k { // else the file is gone, or another's
+			p.giveBack(k, place{k.name, b.at, size})
+		}
 	}
 }
 

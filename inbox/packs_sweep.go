@@ -24,12 +24,14 @@ func (p *packs) adopt(rows []place) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, k := range p.all {
+		k.swept = false
 		maps.DeleteFunc(k.live, func(at, _ int64) bool { return !k.coming[at] })
 	}
 	for _, b := range rows {
 		k := p.all[b.pack]
 		if k == nil {
 			k = newPack(b.pack)
+			k.swept = false
 			p.all[k.name] = k
 		}
 		k.live[b.at] = b.size
@@ -47,26 +49,30 @@ func (p *packs) has(name string) bool {
 }
 
 // sweep gives back what packs take up for no body. Where rows were lost, it is kept
-// aside before.
-func (p *packs) sweep(rowsLost bool) error {
+// aside before, and what cannot be kept stays.
+func (p *packs) sweep(rowsLost bool) {
 	p.mu.Lock()
 	names := slices.Collect(maps.Keys(p.all))
 	p.mu.Unlock()
 	for _, name := range names {
 		gaps, err := p.gaps(name)
 		if err != nil {
-			return err
+			p.log.Warn("a file of bodies cannot be swept; the next start will", "file", name, "error", err)
+			continue
 		}
-		for _, gap := range gaps {
-			if rowsLost && !p.keepGap(gap) {
-				continue
-			}
-			if err := clearPart(p.f.body(gap.pack), gap.at, gap.size); err != nil && !errors.Is(err, fs.ErrNotExist) {
-				return err
-			}
+		if rowsLost && !p.keepGaps(gaps) {
+			continue
 		}
+		p.mu.Lock()
+		if k := p.all[name]; k != nil {
+			k.swept = true
+			for _, gap := range gaps {
+				p.giveBack(k, gap)
+			}
+			p.removeIfEmpty(k)
+		}
+		p.mu.Unlock()
 	}
-	return nil
 }
 
 // gaps are the parts of a pack in which there is no body. What will be written stands
@@ -98,17 +104,20 @@ func (p *packs) gaps(name string) ([]place, error) {
 	return gaps, nil
 }
 
-// keepGap keeps what is in a gap, if there is anything, and says whether it could.
-func (p *packs) keepGap(gap place) bool {
-	data, err := p.content(gap)
-	if err == nil && len(bytes.Trim(data, "\x00")) > 0 {
-		p.log.Error("what stands between stored bodies has lost its row, if it had one, and was set aside", "file", gap.name())
-		err = p.keepAside(gap, data)
+// keepGaps keeps what is in gaps, if there is anything, and says whether it could.
+func (p *packs) keepGaps(gaps []place) bool {
+	for _, gap := range gaps {
+		data, err := p.content(gap)
+		if err == nil && len(bytes.Trim(data, "\x00")) > 0 {
+			p.log.Error("what stands between stored bodies has lost its row, if it had one, and was set aside", "file", gap.name())
+			err = p.keepAside(gap, data)
+		}
+		if err != nil {
+			p.log.Error("what stands between stored bodies could not be set aside, and stays until the inbox is opened again", "file", gap.name(), "error", err)
+			return false
+		}
 	}
-	if err != nil {
-		p.log.Error("what stands between stored bodies could not be set aside, and stays until the next start", "file", gap.name(), "error", err)
-	}
-	return err == nil
+	return true
 }
 
 func (p *packs) content(b place) ([]byte, error) {

@@ -78,6 +78,7 @@ func (p *packs) writeSome() {
 	for _, b := range batch {
 		b.done, b.err = true, err
 	}
+	clear(batch) // or it would keep their memory
 }
 
 // put gives each body its place, and writes them. Before there is a file, it is known
@@ -109,10 +110,12 @@ func (p *packs) put(batch []*packing) error {
 			delete(k.live, b.body.at)
 			delete(k.coming, b.body.at)
 		}
-		p.giveBack(k, place{k.name, from, k.end - from})
 	}
 	if err != nil || k.end >= packSize {
 		p.rest()
+	}
+	if err != nil && len(k.live) > 0 {
+		p.giveBack(k, place{k.name, from, k.end - from})
 	}
 	return err
 }

@@ -10,13 +10,13 @@ import (
 	"time"
 )
 
-// These begin with what is still there: CROSS says so to SQLite. The records of
-// what has ended may be very many more. A row that is damaged may say another's place,
-// which would go with its report.
+// These begin with what is still there. The records of what has ended may be very many
+// more. A row that is damaged may say another's place, which would go with its report; and
+// a body whose report cannot be found may be one's that is found when all is mended.
 const (
 	updateClaimed = `UPDATE deliveries SET claimed_by = NULL, claimed_until = NULL WHERE state = 'waiting' AND claimed_by IS NOT NULL`
-	selectFiles   = `SELECT CASE r.state WHEN 'damaged' THEN 0 ELSE b.report END, b.file FROM bodies b CROSS JOIN reports r WHERE r.id = b.report AND b.file IS NOT NULL
-		AND b.sum = rowsum('bodies', b.report, b.key, b.head, b.file, b.stored)
+	selectFiles   = `SELECT CASE WHEN r.id IS NULL OR r.state = 'damaged' THEN 0 ELSE b.report END, b.file
+		FROM bodies b LEFT JOIN reports r ON r.id = b.report WHERE b.file IS NOT NULL AND b.sum = rowsum('bodies', b.report, b.key, b.head, b.file, b.stored)
 		UNION ALL SELECT 0, file FROM quarantine WHERE file IS NOT NULL
 		AND sum = rowsum('quarantine', id, uid, received, signature, key, head, file, size, stored)`
 )
@@ -101,9 +101,7 @@ func (s *sqlite) removeDrafts() error {
 // removeOrphans removes the files that no row refers to: their reports have not
 // been acknowledged, or have ended. Where rows were lost, they are kept aside.
 func (s *sqlite) removeOrphans(ctx context.Context, names map[string]bool, salvaged bool) error {
-	if err := s.packed.sweep(salvaged); err != nil {
-		return err
-	}
+	s.packed.sweep(salvaged)
 	for name := range names {
 		if salvaged && !s.hasEnded(ctx, name) {
 			s.log.Error("stored bodies have lost their rows and were set aside", "file", name)
