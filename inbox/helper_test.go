@@ -352,7 +352,7 @@ func soakRounds(n int) int {
 // eventually waits until something is true.
 func eventually(t testing.TB, what string, fn func() bool) {
 	t.Helper()
-	for range 2000 {
+	for range 6000 { // half a minute: machines can be busy
 		if fn() {
 			return
 		}
