@@ -55,36 +55,35 @@ func (p *packs) sweep(rowsLost bool) {
 	names := slices.Collect(maps.Keys(p.all))
 	p.mu.Unlock()
 	for _, name := range names {
-		gaps, err := p.gaps(name)
-		if err != nil {
-			p.log.Warn("a file of bodies cannot be swept; the next start will", "file", name, "error", err)
-			continue
-		}
-		if rowsLost && !p.keepGaps(gaps) {
-			continue
-		}
 		p.mu.Lock()
 		if k := p.all[name]; k != nil {
-			k.swept = true
-			for _, gap := range gaps {
-				p.giveBack(k, gap)
-			}
-			p.removeIfEmpty(k)
+			p.sweepOne(k, rowsLost)
 		}
 		p.mu.Unlock()
 	}
 }
 
+// sweepOne holds p.mu all the time: the store may be opened anew, and find more rows.
+func (p *packs) sweepOne(k *pack, rowsLost bool) {
+	gaps, err := p.gaps(k)
+	if err != nil {
+		p.log.Warn("a file of bodies cannot be swept; the next start will", "file", k.name, "error", err)
+		return
+	}
+	if rowsLost && !p.keepGaps(gaps) {
+		return
+	}
+	k.swept = true
+	for _, gap := range gaps {
+		p.giveBack(k, gap)
+	}
+	p.removeIfEmpty(k)
+}
+
 // gaps are the parts of a pack in which there is no body. What will be written stands
 // behind all that is there.
-func (p *packs) gaps(name string) ([]place, error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	k := p.all[name]
-	if k == nil {
-		return nil, nil
-	}
-	info, err := os.Stat(p.f.body(name))
+func (p *packs) gaps(k *pack) ([]place, error) {
+	info, err := os.Stat(p.f.body(k.name))
 	if err != nil {
 		if errors.Is(err, fs.ErrNotExist) {
 			err = nil
@@ -97,7 +96,7 @@ func (p *packs) gaps(name string) ([]place, error) {
 	var at int64
 	for _, begin := range append(slices.Sorted(maps.Keys(used)), aligned(info.Size())) {
 		if begin > at {
-			gaps = append(gaps, place{name, at, begin - at})
+			gaps = append(gaps, place{k.name, at, begin - at})
 		}
 		at = max(at, begin+aligned(used[begin]))
 	}
